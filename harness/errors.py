@@ -1,0 +1,31 @@
+"""Errors that a person can fix, and the nearest-name hint that many of them carry."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HarnessError(Exception):
+    """Something the person can fix: printed as one sentence without traceback, exit code 2."""
+
+
+class ModelError(Exception):
+    """A model under evaluation misbehaved: its row is recorded as failed, the campaign goes on.
+
+    Args:
+        status: one word for the store, such as `non_finite` or `wrong_shape`.
+        message: what was seen, for the person.
+    """
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> HarnessError:
+    """The error for a name that nothing has, with the nearest one or, if none is near, all of them."""
+    choices = sorted(allowed)
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(choices) or 'none'}."
+    return HarnessError(f"no {kind} named '{name}'. {hint}")

@@ -1,0 +1,247 @@
+"""Plain values that say what a number is: attack, job, outcome, checkpoint, capabilities. No torch.
+
+What can change a bit of an outcome is a field of `Job` and so part of its key. What cannot (batch
+size, device, workers) is a field of `Runtime` and is only recorded. A test classifies every field.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from harness.threat import ThreatModel
+
+Value = str | int | float | bool
+Parameters = tuple[tuple[str, Value], ...]
+
+SHARD = 100
+"""Images per shard: a kill costs at most one shard of one attack."""
+
+CORRECT = "correct"
+"""The population of a first-stage attack: every image that the checkpoint classifies correctly."""
+
+
+def digest(value: object) -> str:
+    """SHA-256 over the canonical JSON of a plain value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class AttackSpec:
+    """One attack with everything that can change its outcome, defaults filled in.
+
+    Args:
+        attack: its name, as in the column `attack` of the published claims.
+        surface: what it differentiates or queries, such as `logits` or `auxiliary(0)`.
+        loss: what it climbs on that surface, such as `ce`.
+        parameters: every keyword of the attack, sorted by name.
+        changed: the names of those that differ from the attack's defaults (for `label` only).
+    """
+
+    attack: str
+    surface: str
+    loss: str
+    parameters: Parameters = ()
+    changed: tuple[str, ...] = ()
+
+    @property
+    def hash(self) -> str:
+        """Identity of the attack: same hash, same search."""
+        return digest([self.attack, self.surface, self.loss, [list(pair) for pair in self.parameters]])
+
+    @property
+    def label(self) -> str:
+        """What people read: `attack@surface:loss`, with the parameters that are not the default."""
+        shown = ",".join(f"{key}={value}" for key, value in self.parameters if key in self.changed)
+        return f"{self.attack}{f'({shown})' if shown else ''}@{self.surface}:{self.loss}"
+
+
+CLEAN = AttackSpec("none", "logits", "none")
+"""The unattacked images: "broken" means misclassified as they are."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a model lets an attacker differentiate besides its final logits.
+
+    Args:
+        classes: K, the width of the logits.
+        auxiliary: number of auxiliary logits.
+        select: whether the forward call takes `select` (a class-conditional gate).
+        features: whether penultimate features are returned.
+        scale: factor between deployed logits and those the training loss saw.
+        training_loss: whether the defense's own training loss can be climbed.
+    """
+
+    classes: int
+    auxiliary: int = 0
+    select: bool = False
+    features: bool = False
+    scale: float = 1.0
+    training_loss: bool = False
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Capabilities:
+        """Read what `to_json` wrote."""
+        return cls(**value)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain mapping for the store."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One slice of one attack on one checkpoint: the key under which its outcome is stored.
+
+    Args:
+        checkpoint: digest of weights and everything else that shapes the deployed function.
+        dataset: name of the dataset.
+        images: SHA-256 of the whole test split, uint8 in index order.
+        threat: norm and exact epsilon.
+        attack: the attack with its parameters.
+        population: `correct`, or `survivors:PROTOCOL` for a second stage.
+        seed: run seed of the attack's random streams.
+        precision: number format of the search, `float32`.
+        first: index of the slice's first image in the test split.
+        last: index after its last image.
+    """
+
+    checkpoint: str
+    dataset: str
+    images: str
+    threat: ThreatModel
+    attack: AttackSpec
+    population: str
+    seed: int
+    precision: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What may differ between two runs of a job without changing a bit of its outcome."""
+
+    device: str = "cpu"
+    batch_size: int = 250
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job found, per image and in total.
+
+    Args:
+        job: the key.
+        attacked: one bool per image of the slice: was it in the population and attacked?
+        broken: one bool per image: did a verified adversarial image change the decision?
+        columns: per-image numbers of the slice (predicted class, first success, loss at start and
+            best, distance, queries); a name maps to as many numbers as there are images.
+        forwards: images pushed forward by the attack, the verifier's not counted.
+        backwards: images differentiated.
+        queries: forwards of a black-box attack.
+        seconds: wall time.
+        runtime: how it was run.
+    """
+
+    job: Job
+    attacked: tuple[bool, ...]
+    broken: tuple[bool, ...]
+    columns: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    forwards: int = 0
+    backwards: int = 0
+    queries: int = 0
+    seconds: float = 0.0
+    runtime: Runtime = field(default_factory=Runtime)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """That a protocol was asked for: which attacks it meant for this checkpoint, in order.
+
+    Stored so that standings know what a complete evaluation is without loading a model or
+    knowing a protocol. `attacks` pairs each attack's hash with its population.
+    """
+
+    checkpoint: str
+    dataset: str
+    images: str
+    threat: ThreatModel
+    seed: int
+    precision: str
+    protocol: str
+    attacks: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class CheckpointRecord:
+    """A trained or added checkpoint as the store and the pages know it; all plain values.
+
+    Args:
+        name: unique, chosen by the person or derived from the run.
+        digest: identity of the deployed function (weights, architecture, composition).
+        kind: `trained` here or `added` from elsewhere.
+        defense: registered name, empty for an added model.
+        composition: the parts as text, for people (`objective`, `maximiser`, `head`, ...).
+        settings: every keyword of the defense.
+        architecture: registered name, or empty.
+        architecture_settings: every keyword of the architecture.
+        recipe: epochs, learning rate and the rest, as run.
+        scale: `smoke`, `reduced`, `full`, or empty.
+        seed: training seed.
+        dataset: what it decides on.
+        threat: the threat model of training; for an added model the dataset's default.
+        weights: path of the weights, relative to the checkpoint folder.
+        weights_sha256: of that file.
+        model: `FILE.py:CALLABLE` of an added model, else empty.
+        model_sha256: of that file, else empty.
+        parameters: number of trainable numbers.
+        capabilities: what an attacker can reach.
+        paper: title, arxiv and so on, as text.
+        training: seconds, device, versions, digest of the training images.
+        curves: per-epoch numbers; a name maps to one number per epoch.
+        created: UTC, ISO 8601.
+    """
+
+    name: str
+    digest: str
+    kind: str
+    dataset: str
+    threat: ThreatModel
+    weights: str
+    weights_sha256: str
+    capabilities: Capabilities
+    defense: str = ""
+    composition: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Value] = field(default_factory=dict)
+    architecture: str = ""
+    architecture_settings: Mapping[str, Value] = field(default_factory=dict)
+    recipe: Mapping[str, Value] = field(default_factory=dict)
+    scale: str = ""
+    seed: int = 0
+    model: str = ""
+    model_sha256: str = ""
+    parameters: int = 0
+    paper: Mapping[str, str] = field(default_factory=dict)
+    training: Mapping[str, Value] = field(default_factory=dict)
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    created: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """That a job ended without an outcome, and why: the campaign went on with the rest."""
+
+    checkpoint: str
+    dataset: str
+    images: str
+    threat: ThreatModel
+    attack: str
+    status: str
+    message: str
+    created: str = ""

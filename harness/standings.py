@@ -1,0 +1,113 @@
+"""What is derived from stored bits: unions, intervals, gaps, rank groups. Never stored, so never stale.
+
+Serves `--json`, `show`, `results export` and the site, so that no two of them can disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.identity import CheckpointRecord, Failure, Value
+from harness.threat import ThreatModel
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A fraction of images with its 95 % Wilson interval, all in [0, 1]."""
+
+    count: int
+    total: int
+    low: float
+    high: float
+
+    @property
+    def fraction(self) -> float:
+        """`count / total`."""
+        return self.count / self.total
+
+
+@dataclass(frozen=True)
+class AttackStanding:
+    """What one attack did to one checkpoint on the images of its standing.
+
+    Args:
+        label: `attack@surface:loss` with the parameters that differ from the defaults.
+        population: `correct`, or `survivors:PROTOCOL` where an earlier stage came first.
+        attacked: images of the standing that it attacked.
+        broken: images of the standing that it broke.
+        robust: right and not broken by it, of all images of the standing; None where it did not
+            attack every clean-correct image (`broken` is then "on survivors").
+        union_after: right and not broken by it or any attack before it, in the plan's order.
+        sole_breaks: images that nothing else broke; None where it saw survivors only.
+        forwards, backwards, queries, seconds: totals, the verifier's passes not counted.
+    """
+
+    label: str
+    attack: str
+    surface: str
+    loss: str
+    parameters: Mapping[str, Value]
+    population: str
+    attacked: int
+    broken: int
+    robust: Rate | None
+    union_after: Rate
+    sole_breaks: int | None
+    forwards: int
+    backwards: int
+    queries: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One row of a board: a checkpoint under one threat model on the first `examples` images.
+
+    Args:
+        examples: images counted: those that the most adaptive complete protocol covers.
+        clean: right as they are.
+        robust: right and not broken by any verified attack (the headline, an upper bound).
+        standard: right and not broken by any attack on the deployed logits; None if none ran.
+        is_adaptive: whether an adaptive protocol is complete on these images.
+        protocols: names of the protocols that are complete on these images.
+        attacks: in plan order, the clean images not among them.
+        rank: (best, worst) place on the board that the paired tests leave open; None when the row
+            is not ranked (no complete protocol).
+        last_lowered_by: label of the attack with the most sole breaks, or the last that lowered
+            the union; empty when none broke anything.
+        failures: why jobs of this row ended without an outcome.
+    """
+
+    checkpoint: CheckpointRecord
+    dataset: str
+    images: str
+    threat: ThreatModel
+    seed: int
+    examples: int
+    clean: Rate
+    robust: Rate
+    standard: Rate | None
+    is_adaptive: bool
+    protocols: tuple[str, ...]
+    attacks: tuple[AttackStanding, ...]
+    rank: tuple[int, int] | None = None
+    last_lowered_by: str = ""
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def adaptive_gap(self) -> float | None:
+        """Standard-only minus headline accuracy: what standard attacks alone would hide."""
+        if self.standard is None or not self.is_adaptive:
+            return None
+        return self.standard.fraction - self.robust.fraction
+
+
+@dataclass(frozen=True)
+class Board:
+    """All standings that may be compared: same test images, same threat model."""
+
+    dataset: str
+    images: str
+    threat: ThreatModel
+    standings: tuple[Standing, ...]
