@@ -1,0 +1,1 @@
+"""Defenses: one file each, a composition of parts; nothing here computes."""

@@ -1,3 +1,3 @@
-"""Robust Harness: train or load defenses, attack what they really decide with, store every outcome."""
+"""Robust Harness: train or load defenses, attack what each decides with, store every outcome."""
 
 __version__ = "0.1.0"

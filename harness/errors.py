@@ -24,7 +24,7 @@ class ModelError(Exception):
 
 
 def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> HarnessError:
-    """The error for a name that nothing has, with the nearest one or, if none is near, all of them."""
+    """The error for a name that nothing has, with the nearest one or else all of them."""
     choices = sorted(allowed)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
     hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(choices) or 'none'}."

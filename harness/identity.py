@@ -23,6 +23,9 @@ SHARD = 100
 CORRECT = "correct"
 """The population of a first-stage attack: every image that the checkpoint classifies correctly."""
 
+EVERY = "all"
+"""The population of `CLEAN` and of diagnostics: every image, misclassified ones included."""
+
 
 def digest(value: object) -> str:
     """SHA-256 over the canonical JSON of a plain value."""
@@ -51,7 +54,9 @@ class AttackSpec:
     @property
     def hash(self) -> str:
         """Identity of the attack: same hash, same search."""
-        return digest([self.attack, self.surface, self.loss, [list(pair) for pair in self.parameters]])
+        return digest(
+            [self.attack, self.surface, self.loss, [list(pair) for pair in self.parameters]]
+        )
 
     @property
     def label(self) -> str:
@@ -235,7 +240,11 @@ class CheckpointRecord:
 
 @dataclass(frozen=True)
 class Failure:
-    """That a job ended without an outcome, and why: the campaign went on with the rest."""
+    """That a job ended without an outcome, and why: the campaign went on with the rest.
+
+    `attack` is the label of the attack, empty when the checkpoint itself failed. `first` and
+    `last` bound the slice that failed; both 0 when it was no particular slice.
+    """
 
     checkpoint: str
     dataset: str
@@ -245,3 +254,5 @@ class Failure:
     status: str
     message: str
     created: str = ""
+    first: int = 0
+    last: int = 0

@@ -29,11 +29,12 @@ class ThreatModel:
         if self.norm not in NORMS:
             raise unknown_name("norm", self.norm, NORMS)
         if self.epsilon < 0:
-            raise HarnessError(f"epsilon must not be negative but is {format_fraction(self.epsilon)}.")
+            given = format_fraction(self.epsilon)
+            raise HarnessError(f"epsilon must not be negative but is {given}.")
         if self.norm == "linf" and self.epsilon > 1:
             raise HarnessError(
-                f"epsilon {format_fraction(self.epsilon)} is above 1, the whole width of the [0, 1] "
-                "pixel scale. Epsilons are fractions of that scale: write 8/255, not 8."
+                f"epsilon {format_fraction(self.epsilon)} is above 1, the whole width of the "
+                "[0, 1] pixel scale. Epsilons are fractions of that scale: write 8/255, not 8."
             )
 
     def __str__(self) -> str:
@@ -53,7 +54,9 @@ def parse_fraction(text: str) -> Fraction:
     """
     stripped = text.strip()
     if _NUMBER.fullmatch(stripped) is None:
-        raise HarnessError(f"'{text[:60]}' is no epsilon: write a fraction like 8/255 or a decimal like 0.031.")
+        raise HarnessError(
+            f"'{text[:60]}' is no epsilon: write a fraction like 8/255 or a decimal like 0.031."
+        )
     numerator, _, denominator = stripped.partition("/")
     if denominator and int(denominator) == 0:
         raise HarnessError(f"'{text}' divides by zero: write a fraction like 8/255.")
@@ -61,7 +64,7 @@ def parse_fraction(text: str) -> Fraction:
 
 
 def format_fraction(value: Fraction) -> str:
-    """One text per value: `8/255`, `1/5`, and `0.031` where a decimal is exact and shorter to read."""
+    """One text per value: `8/255`, `1/5`, and `0.031` where a decimal is exact and shorter."""
     denominator = value.denominator
     if denominator <= _SMALL_DENOMINATOR or not _terminates(denominator):
         return str(value)

@@ -1,0 +1,1 @@
+"""Evaluation: one checkpoint, one attack, one slice of the test set -> one outcome."""

@@ -1,0 +1,1 @@
+"""Executors: where jobs run; `map(function, jobs)` yields results as they finish."""

@@ -1,0 +1,1 @@
+"""Hooks: what changes the last stage of a trunk."""

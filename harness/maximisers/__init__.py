@@ -1,0 +1,1 @@
+"""Maximisers: how training makes its adversarial images and its negatives."""

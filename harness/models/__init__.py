@@ -1,0 +1,1 @@
+"""Trunks by architecture name, and the way public checkpoints get into them."""

@@ -1,0 +1,1 @@
+"""Objectives: what training minimises, per image and per output."""

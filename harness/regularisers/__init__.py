@@ -1,0 +1,1 @@
+"""Regularisers: penalties added to the objective, each declaring what it needs."""

@@ -1,0 +1,1 @@
+"""Steps: how the learning rate moves and how many updates a batch gets."""

@@ -1,7 +1,4 @@
-"""What is derived from stored bits: unions, intervals, gaps, rank groups. Never stored, so never stale.
-
-Serves `--json`, `show`, `results export` and the site, so that no two of them can disagree.
-"""
+"""What people compare: rates, what each attack did, rows and boards. Plain values."""
 
 from __future__ import annotations
 
@@ -41,6 +38,7 @@ class AttackStanding:
         union_after: right and not broken by it or any attack before it, in the plan's order.
         sole_breaks: images that nothing else broke; None where it saw survivors only.
         forwards, backwards, queries, seconds: totals, the verifier's passes not counted.
+        seeds: run seeds that are counted together here; an image broken under any is broken.
     """
 
     label: str
@@ -58,6 +56,7 @@ class AttackStanding:
     backwards: int
     queries: int
     seconds: float
+    seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,232 @@
+"""Auto-PGD: projected gradient ascent with momentum that chooses its own step size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.attacks.attack import attack
+from harness.attacks.geometry import Ball
+from harness.attacks.losses import AttackLoss
+from harness.attacks.search import Search
+
+_SOURCE = "Croce and Hein, 2020 (arXiv:2003.01690), section 3 and algorithm 1"
+_LIMITS = {"steps": (1.0, 100_000.0), "restarts": (1.0, 1_000.0), "targets": (1.0, 1_000.0)}
+_MOMENTUM = 0.75
+_RHO = 0.75
+
+
+def _cost(parameters: Mapping[str, Any]) -> tuple[int, int]:
+    targets = parameters.get("targets")
+    runs = parameters["restarts"] * (targets or 1)
+    first_looks = 1 + targets if targets else 1
+    return first_looks + runs * (parameters["steps"] + 1), runs * (parameters["steps"] + 1)
+
+
+@attack(
+    losses=("ce", "margin"),
+    norms=("linf", "l2"),
+    knowledge="white_box",
+    source=_SOURCE,
+    cost=_cost,
+    limits=_LIMITS,
+)
+def apgd_ce(search: Search, *, loss: AttackLoss, steps: int = 100, restarts: int = 1) -> None:
+    """Auto-PGD on the cross-entropy.
+
+    Args:
+        search: what to attack.
+        loss: (logits, labels, targets) -> [n].
+        steps: iterations; one forward and one backward pass each, and two more looks.
+        restarts: independent random starts.
+    """
+    _run(search, loss, steps, restarts)
+
+
+@attack(
+    losses=("dlr",),
+    norms=("linf", "l2"),
+    knowledge="white_box",
+    source=_SOURCE + "; loss: section 4.1",
+    cost=_cost,
+    limits=_LIMITS,
+)
+def apgd_dlr(search: Search, *, loss: AttackLoss, steps: int = 100, restarts: int = 1) -> None:
+    """Auto-PGD on the difference of logits ratio, which no rescaling of the logits changes.
+
+    Args:
+        search: what to attack.
+        loss: (logits, labels, targets) -> [n].
+        steps: iterations.
+        restarts: independent random starts.
+    """
+    _run(search, loss, steps, restarts)
+
+
+@attack(
+    losses=("dlr_targeted",),
+    norms=("linf", "l2"),
+    knowledge="white_box",
+    source=_SOURCE + "; loss: section 4.2",
+    cost=_cost,
+    limits=_LIMITS,
+)
+def apgd_t(
+    search: Search, *, loss: AttackLoss, steps: int = 100, targets: int = 9, restarts: int = 1
+) -> None:
+    """Auto-PGD towards each of the best rivals in turn, by the targeted difference of logits ratio.
+
+    Args:
+        search: what to attack.
+        loss: (logits, labels, targets) -> [n].
+        steps: iterations per target.
+        targets: how many rivals, ranked by the clean logits; at most classes - 1 are used.
+        restarts: independent random starts per target.
+    """
+    everyone = torch.arange(len(search.labels), device=search.labels.device)
+    rivals = search.rivals(everyone, targets)
+    for number in range(rivals.shape[1]):
+        _run(search, loss, steps, restarts, rivals[:, number], first=number * restarts)
+
+
+def checkpoints(steps: int) -> list[int]:
+    """After how many iterations the step size is examined (13.1 of `attacks.md` lists them)."""
+    window = max(int(0.22 * steps), 1)
+    shrink, least = max(int(0.03 * steps), 1), max(int(0.06 * steps), 1)
+    found = [window]
+    while found[-1] + max(window - shrink, least) <= steps:
+        window = max(window - shrink, least)
+        found.append(found[-1] + window)
+    return found
+
+
+def _run(
+    search: Search,
+    loss: AttackLoss,
+    steps: int,
+    restarts: int,
+    targets: Tensor | None = None,
+    first: int = 0,
+) -> None:
+    search.judge(
+        search.standing(),
+        search.ball.images[search.standing()],
+        loss,
+        None if targets is None else targets[search.standing()],
+    )
+    for restart in range(first, first + restarts):
+        _ascend(search, loss, steps, restart, targets)
+
+
+@dataclass
+class _State:
+    """Everything an ascent remembers, one row per image still standing."""
+
+    position: Tensor
+    candidate: Tensor
+    previous: Tensor
+    gradient: Tensor
+    loss: Tensor
+    best: Tensor
+    best_gradient: Tensor
+    best_loss: Tensor
+    step: Tensor
+    increases: Tensor
+    loss_at_check: Tensor
+    halved_at_check: Tensor
+
+    def take(self, kept: Tensor) -> _State:
+        return replace(self, **{f.name: getattr(self, f.name)[kept] for f in fields(self)})
+
+
+def _ascend(
+    search: Search, loss: AttackLoss, steps: int, restart: int, targets: Tensor | None
+) -> None:
+    active = search.standing()
+    if len(active) == 0:
+        return
+    state, ball = _start(search, active, loss, restart, targets)
+    checks = checkpoints(steps)
+    for iteration in range(1, steps + 1):
+        if len(state.position) == 0:
+            return
+        state.candidate, state.previous = _step(state, ball, iteration == 1), state.candidate
+        chosen = None if targets is None else targets[state.position]
+        look = search.climb(state.position, state.candidate, loss, chosen)
+        state.increases += look.value > state.loss
+        state.loss, state.gradient = look.value, look.gradient
+        _remember_best(state)
+        if not look.kept.all():
+            state, ball = state.take(look.kept), ball.take(look.kept)
+        if iteration in checks:
+            _examine(state, window=iteration - max([0, *(c for c in checks if c < iteration)]))
+
+
+def _start(
+    search: Search, active: Tensor, loss: AttackLoss, restart: int, targets: Tensor | None
+) -> tuple[_State, Ball]:
+    ball = search.ball.take(active)
+    shape = ball.images.shape[1:]
+    uniform = search.streams.uniform(active, shape, restart=restart, purpose="start")
+    candidate = ball.surface_start(uniform.to(ball.images.device))
+    look = search.climb(active, candidate, loss, None if targets is None else targets[active])
+    step = torch.full_like(look.value, 2 * ball.epsilon)
+    state = _State(
+        position=active,
+        candidate=candidate,
+        previous=candidate,
+        gradient=look.gradient,
+        loss=look.value,
+        best=candidate,
+        best_gradient=look.gradient,
+        best_loss=look.value,
+        step=step,
+        increases=torch.zeros_like(active),
+        loss_at_check=look.value,
+        halved_at_check=torch.ones_like(look.kept),  # condition 2 cannot fire at the first check
+    )
+    return state.take(look.kept), ball.take(look.kept)
+
+
+def _step(state: _State, ball: Ball, is_first: bool) -> Tensor:
+    length = state.step[:, None, None, None]
+    straight = ball.project(state.candidate + length * ball.steepest(state.gradient))
+    if is_first:
+        return straight
+    moved = state.candidate - state.previous
+    return ball.project(
+        state.candidate + _MOMENTUM * (straight - state.candidate) + (1 - _MOMENTUM) * moved
+    )
+
+
+def _remember_best(state: _State) -> None:
+    better = state.loss > state.best_loss
+    wide = better[:, None, None, None]
+    state.best = torch.where(wide, state.candidate, state.best)
+    state.best_gradient = torch.where(wide, state.gradient, state.best_gradient)
+    state.best_loss = torch.where(better, state.loss, state.best_loss)
+
+
+def _examine(state: _State, window: int) -> None:
+    """Halve the step and go back to the best point where the climb has stalled.
+
+    Where we differ from the reference: the first window compares with the loss at the start
+    instead of an unwritten 0, and a restored image starts without momentum instead of with the
+    distance between two unrelated points.
+    """
+    rarely = state.increases <= _RHO * window
+    stuck = ~state.halved_at_check & (state.best_loss <= state.loss_at_check)
+    halve = rarely | stuck
+    wide = halve[:, None, None, None]
+    state.step = torch.where(halve, state.step / 2, state.step)
+    state.candidate = torch.where(wide, state.best, state.candidate)
+    state.previous = torch.where(wide, state.best, state.previous)
+    state.gradient = torch.where(wide, state.best_gradient, state.gradient)
+    state.loss = torch.where(halve, state.best_loss, state.loss)
+    state.loss_at_check = state.best_loss
+    state.halved_at_check = halve
+    state.increases = torch.zeros_like(state.increases)

@@ -1,0 +1,55 @@
+"""Random numbers per image, so that batch size, order, resume and workers change nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def generator(*key: str | int) -> torch.Generator:
+    """A CPU generator whose numbers depend on `key` alone."""
+    text = "\x1f".join(str(part) for part in key).encode()
+    seed = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+    return torch.Generator().manual_seed(seed)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Streams keyed by (run seed, attack hash, image index, restart, purpose).
+
+    Args:
+        seed: run seed.
+        attack: hash of the attack's specification.
+        indices: index of each image in the test split, in batch order.
+    """
+
+    seed: int
+    attack: str
+    indices: Sequence[int]
+
+    def uniform(
+        self, positions: Tensor, shape: Sequence[int], *, restart: int, purpose: str
+    ) -> Tensor:
+        """[n, *shape] uniform in [0, 1), one independent stream per image."""
+        draws = [
+            torch.rand(tuple(shape), generator=self._of(int(position), restart, purpose))
+            for position in positions.tolist()
+        ]
+        return torch.stack(draws) if draws else torch.empty(0, *shape)
+
+    def signs(
+        self, positions: Tensor, shape: Sequence[int], *, restart: int, purpose: str
+    ) -> Tensor:
+        """[n, *shape] of -1 and 1 with equal chance, one independent stream per image."""
+        return self.uniform(positions, shape, restart=restart, purpose=purpose).ge(0.5) * 2.0 - 1.0
+
+    def shared(self, *, restart: int, purpose: str) -> torch.Generator:
+        """One stream for all images, for draws that no image may have to itself."""
+        return generator(self.seed, self.attack, "shared", restart, purpose)
+
+    def _of(self, position: int, restart: int, purpose: str) -> torch.Generator:
+        return generator(self.seed, self.attack, self.indices[position], restart, purpose)

@@ -1,0 +1,51 @@
+"""`harness add`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.cli import options
+
+
+@click.command()
+@click.argument("name")
+@click.option("--model", required=True, help="FILE.py:CALLABLE or package.module:CALLABLE.")
+@click.option("--weights", required=True, type=click.Path(path_type=Path), help="State dict.")
+@click.option("--dataset", required=True, help="What it decides on.")
+@options.everywhere
+def add(
+    name: str,
+    model: str,
+    weights: Path,
+    dataset: str,
+    db: str | None,
+    device: str,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Add a model trained elsewhere, unchanged, as checkpoint NAME.
+
+    CALLABLE takes no argument and returns an nn.Module from images [N, C, H, W] in [0, 1] to
+    logits [N, K], or to harness.outputs.Outputs. Its code runs; the weights are only read, as
+    safetensors or a plain PyTorch state dict.
+    """
+    del device
+    from harness.data.loading import dataset as dataset_named
+    from harness.evaluation.third_party import added_record
+    from harness.store.store import check_name
+
+    options.speak(quiet=quiet, verbose=verbose)
+    check_name(name)
+    known = dataset_named(dataset)
+    with options.open_store(db) as store:
+        record = added_record(name, model, weights, known, options.checkpoint_folder(store))
+        store.add_checkpoint(record)
+    seen = record.capabilities
+    click.echo(
+        f"{name}: {record.parameters:,} parameters, {seen.classes} classes, "
+        f"{seen.auxiliary} auxiliary outputs"
+        f"{', a class-conditional gate' if seen.select else ''}"
+    )
+    options.say(f"Next: harness eval {name} --adaptive", quiet=quiet)

@@ -1,0 +1,98 @@
+"""`harness demo`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli import options
+
+if TYPE_CHECKING:
+    from harness.cli.progress import Display
+    from harness.standings import Board
+    from harness.store.store import Store
+
+DEFENSES = ("standard", "pgd_at", "trades", "trades_he", "trades_frpat", "trades_ancra")
+EXAMPLES = 200
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; default: processors.")
+@options.everywhere
+def demo(
+    out: Path, workers: int | None, db: str | None, device: str, quiet: bool, verbose: bool
+) -> None:
+    """Do everything once on scikit-learn's digits: train, attack, store, render.
+
+    Six defenses, the adaptive protocol on the first 200 test images, a site; minutes on a CPU.
+    Database, weights and site go into --out; what is there already is not done again.
+    """
+    from harness.cli.progress import Display
+    from harness.executors.local import processors
+    from harness.standings import boards
+    from leaderboard.site import build
+
+    options.speak(quiet=quiet, verbose=verbose)
+    options.make_folder(out)
+    count = workers or processors()
+    chosen = options.chosen_device(device)
+    with (
+        options.open_store(db or str(out / "results.db")) as store,
+        Display(quiet=quiet) as display,
+    ):
+        _train(store, out / "checkpoints", chosen, count, display)
+        _evaluate(store, out / "checkpoints", chosen, count, display)
+        found = boards(store)
+    page = build(found, out / "site")
+    _print(found)
+    click.echo(f"\nThe leaderboard: {page}")
+
+
+def _train(store: Store, folder: Path, device: str, workers: int, display: Display) -> None:
+    from harness.executors.local import LocalExecutor
+    from harness.training.work import TrainingWork, do
+
+    stored = {record.defense for record in store.checkpoints()}
+    work = [
+        TrainingWork(defense, "digits", folder, "smoke", device=device)
+        for defense in reversed(DEFENSES)  # the longest first
+        if defense not in stored
+    ]
+    if work:
+        display.line(f"training {len(work)} defenses on digits")
+    with LocalExecutor(workers) as executor:
+        for number, record in enumerate(executor.map(do, work)):
+            store.add_checkpoint(record)
+            display.line(f"  {record.defense} trained in {record.training['seconds']} s")
+            display.advance("training", number + 1, len(work))
+
+
+def _evaluate(store: Store, folder: Path, device: str, workers: int, display: Display) -> None:
+    from harness.campaign import Campaign, EvaluationRequest, Subjects
+    from harness.cli.progress import CampaignDisplay
+    from harness.data.loading import dataset, load
+    from harness.identity import Runtime
+    from harness.protocols import protocol_named
+
+    known = dataset("digits")
+    records = [record for record in store.checkpoints() if record.defense in DEFENSES]
+    display.line(f"attacking {len(records)} checkpoints, adaptive protocol, {EXAMPLES} images each")
+    protocol = protocol_named("adaptive")
+    campaign = Campaign(
+        store,
+        Subjects(records, known, load("digits", "test"), None, folder),
+        EvaluationRequest(protocol.key, protocol.wanted, EXAMPLES, known.threat),
+        Runtime(device, workers=workers),
+    )
+    campaign.execute(CampaignDisplay(display))
+
+
+def _print(found: Sequence[Board]) -> None:
+    from harness.cli.tables import demo_table
+
+    for board in found:
+        demo_table(board)

@@ -1,0 +1,266 @@
+"""`harness eval`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli import options
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.campaign import Campaign, EvaluationRequest
+    from harness.identity import CheckpointRecord, Failure
+    from harness.standings import Standing
+
+
+@click.command("eval")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "everything", is_flag=True, help="Every stored checkpoint.")
+@click.option("--adaptive", is_flag=True, help="The same as --protocol adaptive.")
+@click.option("--protocol", help="Default: standard. See: harness list protocols.")
+@click.option("--attacks", help="Attacks by name instead: pgd,apgd_ce.")
+@click.option("--attack", multiple=True, help="One with settings: 'pgd(steps=100,loss=margin)'.")
+@click.option("--dataset", help="Test on this one; with --all, only its checkpoints.")
+@options.DATA_DIR
+@click.option("--examples", type=click.IntRange(min=1), default=1000, show_default=True)
+@options.NORM
+@options.EPSILON
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=250, show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; default: processors.")
+@options.JSON
+@click.option("--bits", type=click.Path(path_type=Path), help="Write per-image bits (.npz).")
+@options.NO_DOWNLOAD
+@options.DRY_RUN
+@options.everywhere
+@click.pass_context
+def evaluate(context: click.Context, /, **given: Any) -> None:
+    """Attack stored checkpoints. NAME is a checkpoint or a defense (all its checkpoints).
+
+    What is stored already is not run again; more --examples add to it.
+    """
+    options.speak(quiet=given["quiet"], verbose=given["verbose"])
+    with options.open_store(given["db"]) as store:
+        campaigns = _campaigns(store, given)
+        if given["dry_run"]:
+            _estimate(campaigns)
+            return
+        failures = _execute(campaigns, quiet=given["quiet"])
+        standings = [
+            (campaign, record, None if record.digest in failures else campaign.standing(record))
+            for campaign in campaigns
+            for record in campaign.records
+        ]
+        if given["bits"]:
+            _write_bits(given["bits"], standings)
+    if given["as_json"]:
+        found = [_to_json(*row, failures.get(row[1].digest)) for row in standings]
+        click.echo(json.dumps(found, indent=2))
+    else:
+        _print(standings, failures)
+    if failures:
+        context.exit(1)
+
+
+def _campaigns(store: Any, given: dict[str, Any]) -> list[Campaign]:
+    """One campaign per dataset, everything checked before anything runs."""
+    from harness.campaign import Campaign, Subjects
+    from harness.data.loading import dataset, load
+    from harness.executors.local import processors
+    from harness.identity import Runtime
+
+    records = _chosen(store, given)
+    device = options.chosen_device(given["device"])
+    workers = given["workers"] or (processors() if device == "cpu" else 1)
+    runtime = Runtime(device, given["batch_size"], workers)
+    if given["bits"] and len(records) != 1:
+        raise HarnessError(f"--bits takes exactly one checkpoint but {len(records)} were chosen.")
+    folder = options.checkpoint_folder(store)
+    by_dataset: dict[str, list[CheckpointRecord]] = {}
+    for record in records:
+        by_dataset.setdefault(given["dataset"] or record.dataset, []).append(record)
+    if given["data_dir"] and len(by_dataset) > 1:
+        raise HarnessError(
+            f"--data-dir fits one dataset but the checkpoints need {', '.join(by_dataset)}: "
+            "choose one with --dataset."
+        )
+    campaigns = []
+    for name, group in by_dataset.items():
+        known = dataset(name)
+        _check_fit(group, known)
+        request = _request(
+            given, options.chosen_threat(given["norm"], given["epsilon"], known.threat)
+        )
+        data = load(name, "test", data_dir=given["data_dir"], download=not given["no_download"])
+        subjects = Subjects(group, known, data, given["data_dir"], folder)
+        campaigns.append(Campaign(store, subjects, request, runtime))
+    return campaigns
+
+
+def _chosen(store: Any, given: dict[str, Any]) -> list[CheckpointRecord]:
+    from harness.errors import unknown_name
+
+    if bool(given["names"]) == given["everything"]:
+        raise HarnessError(
+            "name the checkpoints to evaluate, or give --all (not both). "
+            "See: harness list checkpoints."
+        )
+    records = store.checkpoints()
+    if given["everything"]:
+        return [r for r in records if given["dataset"] in {None, r.dataset}]
+    found: dict[str, CheckpointRecord] = {}
+    for name in given["names"]:
+        matches = [r for r in records if r.name == name] or [
+            r for r in records if r.defense == name
+        ]
+        if not matches:
+            raise unknown_name(
+                "checkpoint",
+                name,
+                {r.name for r in records} | {r.defense for r in records if r.defense},
+            )
+        found |= {record.name: record for record in matches}
+    return list(found.values())
+
+
+def _check_fit(records: list[CheckpointRecord], dataset: Any) -> None:
+    for record in records:
+        if record.capabilities.classes != len(dataset.classes):
+            raise HarnessError(
+                f"'{record.name}' decides between {record.capabilities.classes} classes but "
+                f"{dataset.name} has {len(dataset.classes)}."
+            )
+
+
+def _request(given: dict[str, Any], threat: Any) -> EvaluationRequest:
+    from harness.attacks.attack import parse_attack, split_outside_parentheses
+    from harness.campaign import EvaluationRequest
+    from harness.identity import CORRECT
+    from harness.protocols import protocol_named
+
+    texts = [*split_outside_parentheses(given["attacks"] or ""), *given["attack"]]
+    if given["attacks"] is not None and not texts:
+        raise HarnessError("--attacks names no attack: write for instance --attacks pgd,apgd_ce.")
+    ways = [bool(texts), given["adaptive"], given["protocol"] is not None]
+    if sum(ways) > 1 and not (given["adaptive"] and given["protocol"] == "adaptive"):
+        raise HarnessError("choose one of --adaptive, --protocol and --attacks/--attack.")
+    if texts:
+        specs = tuple(dict.fromkeys(parse_attack(text) for text in texts))
+        wanted = tuple((spec, CORRECT) for spec in specs)
+        return EvaluationRequest("", lambda _: wanted, given["examples"], threat, given["seed"])
+    name = "adaptive" if given["adaptive"] else given["protocol"] or "standard"
+    protocol = protocol_named(name)
+    return EvaluationRequest(
+        protocol.key, protocol.wanted, given["examples"], threat, given["seed"]
+    )
+
+
+def _execute(campaigns: list[Campaign], *, quiet: bool) -> dict[str, Failure]:
+    from harness.cli.progress import CampaignDisplay, Display
+
+    failures: dict[str, Failure] = {}
+    with Display(quiet=quiet) as display:
+        for campaign in campaigns:
+            report = CampaignDisplay(display)
+            for failure in campaign.execute(report):
+                failures.setdefault(failure.checkpoint, failure)
+            if report.pieces == 0:
+                display.line(f"{campaign.dataset}: nothing to do, all of it is stored.")
+    return failures
+
+
+def _write_bits(path: Path, standings: list[tuple[Campaign, CheckpointRecord, Any]]) -> None:
+    import io
+
+    import numpy as np
+
+    from harness.models.weights import write_whole
+
+    campaign, record, standing = standings[0]
+    if standing is None:
+        return
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **campaign.bits(record))  # type: ignore[arg-type]
+    write_whole(path, buffer.getvalue())
+
+
+def _to_json(
+    campaign: Campaign,
+    record: CheckpointRecord,
+    standing: Standing | None,
+    failure: Failure | None,
+) -> dict[str, Any]:
+    from harness.threat import format_fraction
+
+    request = campaign.request
+    name, _, version = request.protocol.rpartition("-")
+    head = {
+        "name": record.name,
+        "status": "ok" if standing else failure.status if failure else "failed",
+        "dataset": campaign.dataset,
+        "protocol": name or "custom",
+        "protocol_version": int(version) if version else None,
+        "norm": request.threat.norm,
+        "epsilon": format_fraction(request.threat.epsilon),
+        "seed": request.seed,
+        "examples": campaign.examples,
+    }
+    if standing is None:
+        nothing = dict.fromkeys(
+            ("clean_accuracy", "robust_accuracy", "interval", "standard_accuracy")
+        )
+        return {**head, **nothing, "message": failure.message if failure else "", "attacks": []}
+    standard = standing.standard
+    return {
+        **head,
+        "clean_accuracy": standing.clean.fraction,
+        "robust_accuracy": standing.robust.fraction,
+        "interval": [standing.robust.low, standing.robust.high],
+        "standard_accuracy": standard.fraction if standard else None,
+        "attacks": [_attack_to_json(attack, standing.examples) for attack in standing.attacks],
+    }
+
+
+def _attack_to_json(attack: Any, examples: int) -> dict[str, Any]:
+    """One attack; where it saw survivors only, its accuracy is that of both stages together."""
+    both_stages = (attack.attacked - attack.broken) / examples
+    return {
+        "attack": attack.attack,
+        "surface": attack.surface,
+        "loss": attack.loss,
+        "label": attack.label,
+        "population": attack.population,
+        "attacked": attack.attacked,
+        "broken": attack.broken,
+        "robust_accuracy": attack.robust.fraction if attack.robust else both_stages,
+        "seconds": round(attack.seconds, 3),
+        "forwards": attack.forwards,
+        "backwards": attack.backwards,
+        "queries": attack.queries,
+    }
+
+
+def _print(
+    standings: list[tuple[Campaign, CheckpointRecord, Any]], failures: dict[str, Failure]
+) -> None:
+    from harness.cli.tables import standings_table
+
+    rows = [(record, standing) for _, record, standing in standings if standing is not None]
+    if rows:
+        standings_table(rows)
+    for failure in failures.values():
+        click.echo(f"failed ({failure.status}): {failure.attack}: {failure.message}", err=True)
+
+
+def _estimate(campaigns: list[Campaign]) -> None:
+    for campaign in campaigns:
+        found = campaign.estimate()
+        click.echo(
+            f"{campaign.dataset}, {campaign.request.threat}: {found.pieces} pieces of work on "
+            f"{found.images} images, at most about {options.duration(found.seconds)} on one worker."
+        )
+    click.echo("Nothing was run.")

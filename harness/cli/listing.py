@@ -1,0 +1,151 @@
+"""`harness list`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from harness.cli import options
+
+Rows = list[dict[str, Any]]
+
+
+@click.command("list")
+@click.argument(
+    "kind",
+    type=click.Choice(
+        ["defenses", "attacks", "protocols", "datasets", "architectures", "checkpoints"]
+    ),
+)
+@options.JSON
+@options.everywhere
+def list_(
+    kind: str, as_json: bool, db: str | None, device: str, quiet: bool, verbose: bool
+) -> None:
+    """List what there is."""
+    del device, quiet, verbose
+    rows = _checkpoints(db) if kind == "checkpoints" else _KINDS[kind]()
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    from harness.cli.tables import table
+
+    if not rows:
+        click.echo(f"No {kind} yet. Train one with: harness train DEFENSE --dataset D")
+        return
+    columns = [key for key, value in rows[0].items() if not isinstance(value, dict)]
+    table("", columns, [[_text(row[column]) for column in columns] for row in rows])
+
+
+def _defenses() -> Rows:
+    from harness.defense import DEFENSES
+
+    entries = [DEFENSES[name] for name in DEFENSES]
+    return [
+        {
+            "name": entry.name,
+            "description": entry.description,
+            "paper": entry.paper.title,
+            "settings": dict(entry.settings),
+            "composition": entry.compose({})[0].composition(),
+        }
+        for entry in entries
+    ]
+
+
+def _attacks() -> Rows:
+    from harness.attacks.attack import ATTACKS
+
+    return [
+        {
+            "name": entry.name,
+            "norms": list(entry.norms),
+            "losses": list(entry.losses),
+            "knowledge": entry.knowledge,
+            "passes": "{} + {}".format(*entry.cost(entry.parameters)),
+            "description": entry.description,
+            "source": entry.source,
+            "parameters": dict(entry.parameters),
+        }
+        for entry in (ATTACKS[name] for name in ATTACKS)
+    ]
+
+
+def _protocols() -> Rows:
+    from harness.protocols import PROTOCOLS
+
+    return [
+        {"name": entry.name, "version": entry.version, "description": entry.description}
+        for entry in PROTOCOLS.values()
+    ]
+
+
+def _datasets() -> Rows:
+    from harness.data.datasets import DATASETS
+
+    return [
+        {
+            "name": entry.name,
+            "classes": len(entry.classes),
+            "shape": list(entry.shape),
+            "threat": str(entry.threat),
+            "description": entry.description,
+        }
+        for entry in (DATASETS[name] for name in DATASETS)
+    ]
+
+
+def _architectures() -> Rows:
+    from harness.models.architectures import ARCHITECTURES
+
+    return [
+        {
+            "name": entry.name,
+            "description": entry.description,
+            "source": entry.source,
+            "settings": dict(entry.settings),
+        }
+        for entry in (ARCHITECTURES[name] for name in ARCHITECTURES)
+    ]
+
+
+def _checkpoints(db: str | None) -> Rows:
+    from harness.threat import format_fraction
+
+    with options.open_store(db, create=False, read_only=True) as store:
+        return [
+            {
+                "name": record.name,
+                "defense": record.defense or "added",
+                "dataset": record.dataset,
+                "norm": record.threat.norm,
+                "epsilon": format_fraction(record.threat.epsilon),
+                "architecture": record.architecture or "-",
+                "scale": record.scale or "-",
+                "parameters": record.parameters,
+                "created": record.created,
+            }
+            for record in store.checkpoints()
+        ]
+
+
+_KINDS: dict[str, Callable[[], Rows]] = {
+    "defenses": _defenses,
+    "attacks": _attacks,
+    "protocols": _protocols,
+    "datasets": _datasets,
+    "architectures": _architectures,
+}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return (
+            "x".join(map(str, value))
+            if all(isinstance(v, int) for v in value)
+            else ", ".join(value)
+        )
+    return str(value)

@@ -1,0 +1,186 @@
+"""Options that several commands share, and what they stand for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from harness.errors import HarnessError
+from harness.identity import Value
+
+if TYPE_CHECKING:
+    from harness.store.store import Store
+    from harness.threat import ThreatModel
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+JSON = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document, nothing else."
+)
+DATA_DIR = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Where the images are: torchvision's files, parquet or an image folder.",
+)
+NO_DOWNLOAD = click.option("--no-download", is_flag=True, help="Never fetch missing data.")
+NORM = click.option("--norm", help="linf or l2; default: the dataset's.")
+EPSILON = click.option("--epsilon", help="Such as 8/255; default: the dataset's.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would run, and how long.")
+
+
+def everywhere(command: Command) -> Command:
+    """Add --db, --device, -q and -v."""
+    for option in (
+        click.option("-v", "--verbose", is_flag=True, help="Say more."),
+        click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong."),
+        click.option(
+            "--device",
+            type=click.Choice(["auto", "cpu", "cuda"]),
+            default="auto",
+            help="Where to compute; default: cuda if there is one.",
+        ),
+        click.option("--db", help="Database file or URL; default: HARNESS_DB or results.db."),
+    ):
+        command = option(command)
+    return command
+
+
+def open_store(db: str | None, *, create: bool = True, read_only: bool = False) -> Store:
+    """The database that --db, HARNESS_DB or the default names."""
+    from harness.store.store import Store
+
+    return Store.open(db, create=create, read_only=read_only)
+
+
+def checkpoint_folder(store: Store) -> Path:
+    """Where weights lie: HARNESS_CHECKPOINTS, else `checkpoints/` beside the database."""
+    import os
+
+    chosen = os.environ.get("HARNESS_CHECKPOINTS")
+    if chosen:
+        return Path(chosen).expanduser()
+    beside = store.path.resolve().parent if store.path else Path.cwd()
+    return beside / "checkpoints"
+
+
+def chosen_device(device: str) -> str:
+    """`cpu` or `cuda`.
+
+    Raises:
+        HarnessError: cuda was asked for and is not there.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise HarnessError("no CUDA device was found: use --device cpu.")
+    return device
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Value]:
+    """`--set KEY=VALUE` options as a mapping.
+
+    Raises:
+        HarnessError: not of that form, or a key twice.
+    """
+    from harness.attacks.attack import parse_value
+
+    found: dict[str, Value] = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise HarnessError(f"'{text[:80]}' is no setting: write KEY=VALUE.")
+        if key.strip() in found:
+            raise HarnessError(f"--set {key.strip()} is given twice.")
+        found[key.strip()] = parse_value(value.strip())
+    return found
+
+
+def speak(*, quiet: bool, verbose: bool) -> None:
+    """Send the library's messages to stderr."""
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    logger = logging.getLogger("harness")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(level)
+
+
+def say(message: str, *, quiet: bool = False) -> None:
+    """A line for the person, on stderr, so that stdout stays for results."""
+    if not quiet:
+        click.echo(message, err=True)
+
+
+def versions() -> dict[str, str]:
+    """What a run depends on."""
+    import platform
+
+    import numpy as np
+    import torch
+
+    from harness import __version__
+
+    return {
+        "harness": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "system": platform.platform(),
+    }
+
+
+def device_name(device: str) -> str:
+    """The device in words, for provenance."""
+    import platform
+
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def chosen_threat(norm: str | None, epsilon: str | None, default: ThreatModel) -> ThreatModel:
+    """What --norm and --epsilon say, the rest from the dataset.
+
+    Raises:
+        HarnessError: another norm without its epsilon: the dataset's would mean something else.
+    """
+    from harness.threat import ThreatModel, parse_fraction
+
+    if norm is not None and norm != default.norm and epsilon is None:
+        ThreatModel(norm, default.epsilon)
+        raise HarnessError(
+            f"--norm {norm} needs its own --epsilon: {default} is this dataset's default."
+        )
+    value = default.epsilon if epsilon is None else parse_fraction(epsilon)
+    return ThreatModel(norm or default.norm, value)
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h`, `2.1 days`."""
+    for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder to write into.
+
+    Raises:
+        HarnessError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HarnessError(
+            f"cannot make the folder {folder}: {error.strerror}. Choose another with --out."
+        ) from error

@@ -1,0 +1,58 @@
+"""`harness results` and `harness remove`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.cli import options
+from harness.errors import HarnessError
+
+
+@click.group()
+def results() -> None:
+    """Merge and export stored results."""
+
+
+@results.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@options.everywhere
+def merge(file: Path, db: str | None, device: str, quiet: bool, verbose: bool) -> None:
+    """Add the rows of another machine's database FILE, all of them or none."""
+    del device, quiet, verbose
+    with options.open_store(db) as store:
+        click.echo(str(store.merge(file)))
+
+
+@results.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@options.everywhere
+def export(file: Path, db: str | None, device: str, quiet: bool, verbose: bool) -> None:
+    """Write every board to FILE.json or FILE.csv."""
+    del device, verbose
+    from harness.models.weights import write_whole
+    from harness.standings import boards, to_csv, to_json
+
+    writers = {".json": to_json, ".csv": to_csv}
+    if file.suffix not in writers:
+        raise HarnessError(f"{file} must end in .json or .csv.")
+    with options.open_store(db, create=False, read_only=True) as store:
+        found = boards(store)
+    write_whole(file, writers[file.suffix](found).encode())
+    options.say(f"{sum(len(b.standings) for b in found)} rows written to {file}", quiet=quiet)
+
+
+@click.command()
+@click.argument("name")
+@options.everywhere
+def remove(name: str, db: str | None, device: str, quiet: bool, verbose: bool) -> None:
+    """Forget checkpoint NAME with its outcomes; its weights go too if no other name needs them."""
+    del device, verbose
+    with options.open_store(db, create=False) as store:
+        folder = options.checkpoint_folder(store)
+        weights = store.checkpoint(name).weights
+        store.remove(name)
+        if weights not in {record.weights for record in store.checkpoints()}:
+            (folder / weights).unlink(missing_ok=True)
+    options.say(f"{name} is removed.", quiet=quiet)

@@ -1,0 +1,91 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from harness.identity import CheckpointRecord
+    from harness.standings import Board, Rate, Standing
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table to stdout; columns after the first that hold numbers are right-aligned."""
+    grid = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+    for number, column in enumerate(columns):
+        numeric = number > 0 and all(_is_number(row[number]) for row in rows)
+        grid.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(cell) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(grid)
+
+
+def standings_table(rows: Sequence[tuple[CheckpointRecord, Standing]]) -> None:
+    """Clean, standard-only and worst-case accuracy of each checkpoint."""
+    first = rows[0][1]
+    table(
+        f"{first.dataset}, {first.threat}: accuracy in percent, upper bounds "
+        "(95 % interval over images)",
+        ("checkpoint", "images", "clean", "standard attacks", "all attacks", "interval", "gap"),
+        [
+            (
+                record.name,
+                str(standing.examples),
+                percent(standing.clean),
+                percent(standing.standard),
+                percent(standing.robust),
+                f"{100 * standing.robust.low:.1f}-{100 * standing.robust.high:.1f}",
+                _gap(standing),
+            )
+            for record, standing in rows
+        ],
+    )
+
+
+def percent(rate: Rate | None) -> str:
+    """`62.5`, or a dash where nothing was measured."""
+    return "-" if rate is None else f"{100 * rate.fraction:.1f}"
+
+
+def _gap(standing: Standing) -> str:
+    if standing.standard is None:
+        return "-"
+    return f"{100 * (standing.standard.fraction - standing.robust.fraction):.1f}"
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "").replace("-", "").replace(",", "").isdigit() or text == "-"
+
+
+def demo_table(board: Board) -> None:
+    """PGD-40 alone, the standard protocol and the adaptive union side by side, best first."""
+    table(
+        f"\n{board.dataset}, {board.threat}: accuracy in percent, upper bounds",
+        ("defense", "clean", "pgd-40", "standard", "adaptive", "95 % interval", "gap", "images"),
+        [
+            (
+                standing.checkpoint.defense or standing.checkpoint.name,
+                percent(standing.clean),
+                _of_attack(standing, "pgd"),
+                percent(standing.standard),
+                percent(standing.robust),
+                f"{100 * standing.robust.low:.1f}-{100 * standing.robust.high:.1f}",
+                _gap(standing),
+                str(standing.examples),
+            )
+            for standing in board.standings
+        ],
+    )
+
+
+def _of_attack(standing: Standing, attack: str) -> str:
+    found = [a.robust for a in standing.attacks if a.attack == attack and a.surface == "logits"]
+    return percent(found[0]) if found else "-"

@@ -1,0 +1,136 @@
+"""`harness train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli import options
+
+if TYPE_CHECKING:
+    from harness.data.splits import Split
+    from harness.store.store import Store
+    from harness.training.request import TrainingRequest
+
+
+@click.command()
+@click.argument("defense")
+@click.option("--dataset", required=True, help="Name, folder:PATH or parquet:PATH.")
+@options.DATA_DIR
+@click.option("--arch", help="Architecture; default: the recipe's.")
+@click.option("--scale", help="smoke, reduced or full; default: smoke on digits, else reduced.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Repeatable.")
+@click.option("--name", help="Default: DEFENSE-DATASET-ARCH-SCALE-sSEED.")
+@options.NORM
+@options.EPSILON
+@options.NO_DOWNLOAD
+@options.DRY_RUN
+@options.everywhere
+def train(
+    defense: str,
+    dataset: str,
+    data_dir: Path | None,
+    arch: str | None,
+    scale: str | None,
+    epochs: int | None,
+    seed: int,
+    settings: tuple[str, ...],
+    name: str | None,
+    norm: str | None,
+    epsilon: str | None,
+    no_download: bool,
+    dry_run: bool,
+    db: str | None,
+    device: str,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Train DEFENSE and store the checkpoint. Run it again to go on after a kill.
+
+    KEY of --set is a setting of the defense, the architecture or the recipe; write defense.KEY,
+    arch.KEY or recipe.KEY where two of them have it. `harness show DEFENSE` lists them.
+    """
+    from harness.data.loading import dataset as dataset_named
+    from harness.data.loading import load
+    from harness.store.store import check_name
+    from harness.training.request import training_request
+
+    options.speak(quiet=quiet, verbose=verbose)
+    known = dataset_named(dataset)
+    request = training_request(
+        defense,
+        known,
+        architecture=arch,
+        scale=scale,
+        epochs=epochs,
+        seed=seed,
+        settings=options.parse_settings(settings),
+        threat=options.chosen_threat(norm, epsilon, known.threat),
+        name=name,
+    )
+    check_name(request.name)
+    chosen = options.chosen_device(device)
+    data = load(dataset, "train", data_dir=data_dir, download=not no_download)
+    if dry_run:
+        _estimate(request, data, chosen)
+        return
+    with options.open_store(db) as store:
+        if _is_done(store, request, data):
+            options.say(f"{request.name} is trained already: nothing to do.", quiet=quiet)
+            return
+        _train(store, request, data, chosen, quiet=quiet)
+
+
+def _is_done(store: Store, request: TrainingRequest, data: Split) -> bool:
+    from harness.errors import HarnessError
+
+    taken = {record.name: record for record in store.checkpoints()}.get(request.name)
+    if taken is None:
+        return False
+    if taken.training.get("run") != request.digest(data.sha256):
+        raise HarnessError(
+            f"the name '{request.name}' is taken by another recipe. Choose --name, or remove it "
+            f"with: harness remove {request.name}"
+        )
+    return True
+
+
+def _train(
+    store: Store, request: TrainingRequest, data: Split, device: str, *, quiet: bool
+) -> None:
+    from harness.cli.progress import Display, TrainingDisplay
+    from harness.training.checkpoint import checkpoint_record
+    from harness.training.loop import discard_state, train
+
+    folder = options.checkpoint_folder(store)
+    run = store.start_run(
+        f"train {request.name}", versions=options.versions(), device=options.device_name(device)
+    )
+    with Display(quiet=quiet) as display:
+        report = TrainingDisplay(display, request.name)
+        trained = train(request, data, folder, device=device, report=report)
+    record = checkpoint_record(request, trained, data, folder)
+    store.add_checkpoint(record)
+    store.finish_run(run)
+    discard_state(request, data, folder)
+    click.echo(
+        f"{record.name}: {record.parameters:,} parameters, trained in "
+        f"{trained.progress.seconds:.0f} s, weights {record.weights_sha256[:12]}"
+    )
+    options.say(f"Next: harness eval {record.name} --adaptive", quiet=quiet)
+
+
+def _estimate(request: TrainingRequest, data: Split, device: str) -> None:
+    from harness.training.estimate import seconds_per_step, steps_per_epoch
+
+    steps = steps_per_epoch(request, data)
+    seconds = seconds_per_step(request, data, device)
+    total = seconds * steps * request.recipe.epochs
+    click.echo(
+        f"{request.name}: {request.recipe.epochs} epochs of {steps} steps at about {seconds:.2g} s "
+        f"on {device}: about {options.duration(total)}. Nothing was trained."
+    )

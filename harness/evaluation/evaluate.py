@@ -1,0 +1,151 @@
+"""Run one job: attack the images of a slice, verify what came back, return bits and numbers."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from harness.attacks.attack import run_attack
+from harness.attacks.geometry import Ball
+from harness.attacks.search import Search, is_right
+from harness.attacks.streams import Streams
+from harness.attacks.surfaces import surface_named
+from harness.data.splits import Split
+from harness.errors import HarnessError, ModelError
+from harness.evaluation.subject import Subject
+from harness.identity import CLEAN, Job, Outcome, Runtime
+from harness.verification import check_inside, fresh_decision
+
+
+def evaluate(
+    job: Job, subject: Subject, data: Split, attackable: Tensor, runtime: Runtime
+) -> Outcome:
+    """Run `job`.
+
+    Args:
+        job: what to run; `CLEAN` judges the images as they are.
+        subject: the loaded checkpoint.
+        data: the test split.
+        attackable: [last - first] bool, the images of the slice that are in the population.
+        runtime: where and in which batches; changes no bit.
+
+    Raises:
+        ModelError: the model misbehaved; the job has no outcome.
+        VerificationError: an attack returned an image that is not allowed.
+    """
+    started = time.perf_counter()
+    tally = _Tally(job.last - job.first)
+    positions = attackable.nonzero()[:, 0]
+    for first in range(0, len(positions), runtime.batch_size):
+        chosen = positions[first : first + runtime.batch_size]
+        images = check_range(data.batch(job.first, job.last)[chosen]).to(runtime.device)
+        labels = data.labels[job.first : job.last][chosen].to(runtime.device)
+        if job.attack == CLEAN:
+            _judge_clean(subject, images, labels, chosen, tally)
+        else:
+            _attack(job, subject, images, labels, chosen, tally)
+    return tally.outcome(job, runtime, time.perf_counter() - started)
+
+
+def check_range(images: Tensor) -> Tensor:
+    """The images, if they lie in [0, 1].
+
+    Raises:
+        HarnessError: they do not.
+    """
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):
+        raise HarnessError(
+            f"images must lie in [0, 1] but reach {low if low < 0 else high:.4g}: normalisation "
+            "belongs inside the model, not before it."
+        )
+    return images
+
+
+class _Tally:
+    """Bits and per-image numbers of one slice, filled batch by batch."""
+
+    def __init__(self, count: int) -> None:
+        self.attacked = torch.zeros(count, dtype=torch.bool)
+        self.broken = torch.zeros(count, dtype=torch.bool)
+        self.columns = {
+            name: torch.full((count,), torch.nan, dtype=torch.float64)
+            for name in (
+                "predicted",
+                "first_success",
+                "loss_start",
+                "loss_best",
+                "distance",
+                "forwards",
+                "backwards",
+            )
+        }
+        self.queries = 0
+
+    def put(self, chosen: Tensor, **values: Tensor) -> None:
+        """Per-image numbers of the chosen positions."""
+        for name, value in values.items():
+            self.columns[name][chosen] = value.detach().cpu().double()
+
+    def outcome(self, job: Job, runtime: Runtime, seconds: float) -> Outcome:
+        """Everything as plain values."""
+        totals = {name: int(self.columns[name].nansum()) for name in ("forwards", "backwards")}
+        filled = {n: c for n, c in self.columns.items() if not bool(c.isnan().all())}
+        return Outcome(
+            job=job,
+            attacked=tuple(self.attacked.tolist()),
+            broken=tuple(self.broken.tolist()),
+            columns={name: tuple(column.tolist()) for name, column in filled.items()},
+            forwards=totals["forwards"],
+            backwards=totals["backwards"],
+            queries=self.queries,
+            seconds=seconds,
+            runtime=runtime,
+        )
+
+
+def _judge_clean(
+    subject: Subject, images: Tensor, labels: Tensor, chosen: Tensor, tally: _Tally
+) -> None:
+    with torch.no_grad():
+        logits = subject.model(images).logits
+    if not torch.isfinite(logits).all():
+        raise ModelError("non_finite", "the model returned NaN or infinite logits on clean images.")
+    tally.attacked[chosen] = True
+    tally.broken[chosen] = ~is_right(logits, labels).cpu()
+    tally.put(chosen, predicted=logits.argmax(1), forwards=torch.ones(len(chosen)))
+
+
+def _attack(
+    job: Job,
+    subject: Subject,
+    images: Tensor,
+    labels: Tensor,
+    chosen: Tensor,
+    tally: _Tally,
+) -> None:
+    surface = surface_named(
+        job.attack.surface, subject.model, subject.capabilities, subject.training_loss
+    )
+    indices = [job.first + int(position) for position in chosen]
+    streams = Streams(job.seed, job.attack.hash, indices)
+    search = Search(surface, Ball.around(images, job.threat), labels, streams)
+    run_attack(job.attack, search)
+    distance = check_inside(images, search.adversarial, job.threat)
+    predicted = fresh_decision(lambda x: subject.model(x).logits, search.adversarial)
+    tally.attacked[chosen] = True
+    tally.broken[chosen] = (search.broken & (predicted != labels)).cpu()
+    tally.put(
+        chosen,
+        predicted=predicted,
+        first_success=search.first_success,
+        loss_start=search.loss_start,
+        loss_best=search.loss_best,
+        distance=distance,
+        forwards=search.forwards,
+        backwards=search.backwards,
+    )
+    if not search.backwards.any():
+        tally.queries += int(search.forwards.sum())

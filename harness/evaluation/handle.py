@@ -1,0 +1,85 @@
+"""The one way attacks reach a model: frozen, in evaluation mode, checked, padded."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import ModelError
+from harness.outputs import Outputs, Select
+
+PADDING = 16
+"""Batches are padded to a multiple of this. Measured on the CPU: with fewer than 12 images the
+last linear layer's gradient takes another kernel and other bits; padded to 16, none differ."""
+
+
+def pad(tensor: Tensor) -> Tensor:
+    """[n, ...] -> [m, ...] with m the next multiple of `PADDING`, repeating the first row."""
+    missing = -len(tensor) % PADDING
+    if missing == 0:
+        return tensor
+    return torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])])
+
+
+class Handle:
+    """A module as a `Model`: the same bits for an image whatever its batch mates.
+
+    Args:
+        module: returns logits [N, K] or `Outputs`.
+        classes: K.
+        has_gate: whether the module's forward takes `select`.
+    """
+
+    def __init__(self, module: nn.Module, classes: int, *, has_gate: bool = False) -> None:
+        self._module = module.eval().requires_grad_(requires_grad=False)
+        self._classes = classes
+        self._has_gate = has_gate
+
+    def __call__(self, images: Tensor, *, select: Select = None) -> Outputs:
+        """Outputs of the images alone; the padding is cut off again.
+
+        Raises:
+            ModelError: the module raised, or returned something else than logits [N, K].
+        """
+        padded = pad(images)
+        gate = pad(select) if isinstance(select, Tensor) else select
+        try:
+            found = self._module(padded, select=gate) if self._has_gate else self._module(padded)
+        except Exception as error:
+            reason = str(error).strip().splitlines()
+            raise ModelError(
+                "raised", f"the model raised {type(error).__name__}: {reason[0] if reason else ''}"
+            ) from error
+        return self._cut(as_outputs(found), len(images), len(padded))
+
+    def _cut(self, outputs: Outputs, count: int, padded: int) -> Outputs:
+        for logits in outputs.every_logits():
+            if tuple(logits.shape) != (padded, self._classes) or not logits.is_floating_point():
+                raise ModelError(
+                    "wrong_shape",
+                    f"the model returned {tuple(logits.shape)} {logits.dtype} for {padded} images, "
+                    f"expected ({padded}, {self._classes}) floating point: one logit per class.",
+                )
+        features = outputs.features
+        return Outputs(
+            outputs.logits[:count].float(),
+            tuple(logits[:count].float() for logits in outputs.auxiliary),
+            None if features is None else features[:count],
+            outputs.logit_scale,
+        )
+
+
+def as_outputs(found: object) -> Outputs:
+    """What a module returned, as `Outputs`.
+
+    Raises:
+        ModelError: neither a tensor nor `Outputs`.
+    """
+    if isinstance(found, Outputs):
+        return found
+    if isinstance(found, Tensor):
+        return Outputs(found)
+    raise ModelError(
+        "wrong_type",
+        f"the model returned a {type(found).__name__}: expected logits [N, K] or Outputs.",
+    )

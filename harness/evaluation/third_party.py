@@ -1,0 +1,238 @@
+"""Models trained elsewhere: imported from `FILE.py:CALLABLE`, fitted with weights, probed once."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.data.datasets import Dataset
+from harness.errors import HarnessError, ModelError
+from harness.evaluation.handle import Handle, as_outputs
+from harness.identity import Capabilities, CheckpointRecord, digest
+from harness.models.network import parameter_count
+from harness.models.weights import file_sha256, read_weights, write_weights
+
+_WRAPPERS = ("state_dict", "model_state_dict", "net", "model")
+
+
+def import_model(reference: str, sha256: str = "") -> nn.Module:
+    """Call `FILE.py:CALLABLE` or `package.module:CALLABLE`; this runs that code.
+
+    Args:
+        reference: what to call; it takes no arguments and returns an `nn.Module`.
+        sha256: what the file's content must be, or empty.
+
+    Raises:
+        HarnessError: not found, changed since it was added, or not returning a module.
+    """
+    place, colon, name = reference.rpartition(":")
+    if not colon or not place or not name.isidentifier():
+        raise HarnessError(
+            f"'{reference}' is no model: write FILE.py:CALLABLE or package.module:CALLABLE."
+        )
+    if sha256 and source_sha256(reference) != sha256:
+        raise HarnessError(
+            f"{place} was changed since the checkpoint was added. Restore it, or remove the "
+            "checkpoint and add it again."
+        )
+    function = getattr(_module(place), name, None)
+    if not callable(function):
+        raise HarnessError(f"{place} has no callable '{name}'.")
+    return _call(function, reference)
+
+
+def source_sha256(reference: str) -> str:
+    """SHA-256 of the file that a model reference names; of an installed module, its source."""
+    place = reference.rpartition(":")[0]
+    if place.endswith(".py"):
+        return file_sha256(_file(place))
+    spec = _find(place)
+    return file_sha256(Path(spec)) if spec else hashlib.sha256(place.encode()).hexdigest()
+
+
+def load_foreign_weights(module: nn.Module, weights: Mapping[str, Any], name: str) -> None:
+    """Put a state dict into a foreign module, unwrapping what training scripts wrap.
+
+    Raises:
+        HarnessError: keys or shapes that do not fit, by name.
+    """
+    state = _unwrapped(weights)
+    expected = module.state_dict()
+    if any(key.startswith("module.") for key in state) and not any(
+        key.startswith("module.") for key in expected
+    ):
+        state = {key.removeprefix("module."): value for key, value in state.items()}
+    missing = [key for key in expected if key not in state and "num_batches_tracked" not in key]
+    unexpected = [key for key in state if key not in expected]
+    shapes = [key for key in state if key in expected and state[key].shape != expected[key].shape]
+    if missing or unexpected or shapes:
+        raise HarnessError(
+            f"the weights do not fit the model of '{name}': {_some('missing', missing)}"
+            f"{_some('unexpected', unexpected)}{_some('of another shape', shapes)}"
+            "Give the weights that belong to this CALLABLE."
+        )
+    module.load_state_dict(state, strict=False)
+
+
+def probe(module: nn.Module, images: Tensor, classes: int) -> Capabilities:
+    """Find out what a foreign model exposes, from one forward pass.
+
+    Args:
+        module: as loaded.
+        images: [N, C, H, W] in [0, 1], a few of the dataset.
+        classes: K of the dataset.
+
+    Raises:
+        HarnessError: it raises, or returns another number of classes or something else.
+    """
+    try:
+        with torch.no_grad():
+            found = as_outputs(module.eval()(images))
+        given = found.logits.shape[-1] if found.logits.ndim == 2 else 0
+        if given and given != classes:
+            raise HarnessError(
+                f"the model returns {given} classes but the dataset has {classes}: choose the "
+                "dataset that it was trained for."
+            )
+        has_gate = bool(found.auxiliary) and _takes_select(module)
+        with torch.no_grad():
+            Handle(module, classes, has_gate=has_gate)(images)
+    except (ModelError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()
+        raise HarnessError(
+            f"the model cannot take images {tuple(images.shape)} in [0, 1]: "
+            f"{reason[0] if reason else type(error).__name__}"
+        ) from error
+    return Capabilities(
+        classes=classes,
+        auxiliary=len(found.auxiliary),
+        select=has_gate,
+        features=found.features is not None,
+        scale=found.logit_scale,
+    )
+
+
+def _takes_select(module: nn.Module) -> bool:
+    return "select" in inspect.signature(module.forward).parameters
+
+
+def _module(place: str) -> Any:
+    if not place.endswith(".py"):
+        try:
+            return importlib.import_module(place)
+        except ImportError as error:
+            raise HarnessError(f"cannot import {place}: {error}.") from error
+    path = _file(place)
+    name = f"harness_model_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise HarnessError(f"{path} is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))  # the file may import its neighbours
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise HarnessError(f"{path} fails on import: {type(error).__name__}: {error}.") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _call(function: Callable[[], Any], reference: str) -> nn.Module:
+    try:
+        module = function()
+    except Exception as error:
+        raise HarnessError(f"{reference} raised {type(error).__name__}: {error}.") from error
+    if not isinstance(module, nn.Module):
+        raise HarnessError(
+            f"{reference} returned a {type(module).__name__}: it must return an nn.Module."
+        )
+    return module
+
+
+def _file(place: str) -> Path:
+    path = Path(place).expanduser().resolve()
+    if not path.is_file():
+        raise HarnessError(f"there is no file {path}.")
+    return path
+
+
+def _find(place: str) -> str | None:
+    try:
+        spec = importlib.util.find_spec(place)
+    except (ImportError, ValueError) as error:
+        raise HarnessError(f"cannot find the module {place}: {error}.") from error
+    if spec is None:
+        raise HarnessError(f"there is no module named {place}.")
+    return spec.origin if spec.origin and Path(spec.origin).is_file() else None
+
+
+def _unwrapped(weights: Mapping[str, Any]) -> dict[str, Tensor]:
+    for key in _WRAPPERS:
+        inner = weights.get(key)
+        if isinstance(inner, Mapping):
+            weights = inner
+            break
+    foreign = [str(key) for key, value in weights.items() if not isinstance(value, Tensor)]
+    if foreign:
+        raise HarnessError(f"the weights hold more than tensors: {_some('these', foreign)}")
+    return {str(key): value for key, value in weights.items()}
+
+
+def _some(what: str, keys: list[str]) -> str:
+    if not keys:
+        return ""
+    shown = ", ".join(key[:80] for key in keys[:3])
+    return f"{len(keys)} {what} ({shown}{', ...' if len(keys) > 3 else ''}). "
+
+
+def added_record(
+    name: str, reference: str, weights: Path, dataset: Dataset, folder: Path
+) -> CheckpointRecord:
+    """Import, fit and probe a model, and keep its weights as safetensors.
+
+    Args:
+        name: of the new checkpoint.
+        reference: `FILE.py:CALLABLE` or `package.module:CALLABLE`.
+        weights: safetensors or a plain PyTorch state dict.
+        dataset: what it decides on.
+        folder: where weights are kept.
+
+    Raises:
+        HarnessError: anything that does not fit.
+    """
+    module = import_model(reference)
+    load_foreign_weights(module, read_weights(weights), name)
+    capabilities = probe(module, torch.full((2, *dataset.shape), 0.5), len(dataset.classes))
+    stored, sha256 = write_weights(module.state_dict(), folder)
+    source = source_sha256(reference)
+    return CheckpointRecord(
+        name=name,
+        digest=digest(["added", sha256, source, reference.rpartition(":")[2], dataset.name]),
+        kind="added",
+        dataset=dataset.name,
+        threat=dataset.threat,
+        weights=stored,
+        weights_sha256=sha256,
+        capabilities=capabilities,
+        model=_absolute(reference),
+        model_sha256=source,
+        parameters=parameter_count(module),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _absolute(reference: str) -> str:
+    place, _, name = reference.rpartition(":")
+    return f"{_file(place)}:{name}" if place.endswith(".py") else reference

@@ -1,0 +1,31 @@
+"""Cross-entropy on clean or on adversarial images: standard training and PGD-AT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional
+
+from harness.batch import ADVERSARIAL, CLEAN, Batch
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """`CE(f(x), y)` on the named images.
+
+    Args:
+        on: `clean` (standard training) or `adversarial` (Madry et al., 2018, equation 2.1).
+    """
+
+    on: str = ADVERSARIAL
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Which images it looks at."""
+        return frozenset({self.on})
+
+    def __call__(self, batch: Batch, k: int) -> Tensor:
+        """[N], the loss of output k."""
+        answers = batch.clean if self.on == CLEAN else batch.adversarial
+        return functional.cross_entropy(answers.training(k), batch.labels, reduction="none")

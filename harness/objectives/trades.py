@@ -1,0 +1,42 @@
+"""TRADES: accuracy on clean images plus agreement between clean and adversarial ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional
+
+from harness.batch import ADVERSARIAL, CLEAN, Batch
+
+
+@dataclass(frozen=True)
+class Trades:
+    """`CE(f(x), y) + beta KL(f(x) || f(x*))`.
+
+    Zhang et al., 2019 (arXiv:1901.08573), equation 5; beta is the paper's 1/lambda. The clean
+    side is not detached, as in the authors' code, and its logits come from one pass instead of
+    two: same value, one BatchNorm update less.
+
+    Args:
+        beta: weight of the agreement.
+    """
+
+    beta: float = 6.0
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Which images it looks at."""
+        return frozenset({CLEAN, ADVERSARIAL})
+
+    def __call__(self, batch: Batch, k: int) -> Tensor:
+        """[N], the loss of output k."""
+        accuracy = functional.cross_entropy(batch.clean.training(k), batch.labels, reduction="none")
+        return accuracy + self.beta * kl(batch.clean.scaled(k), batch.adversarial.scaled(k))
+
+
+def kl(clean: Tensor, adversarial: Tensor) -> Tensor:
+    """`KL(softmax(clean) || softmax(adversarial))` per image: [N, K], [N, K] -> [N]."""
+    return functional.kl_div(
+        adversarial.log_softmax(1), clean.log_softmax(1), reduction="none", log_target=True
+    ).sum(1)

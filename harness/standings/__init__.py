@@ -1,0 +1,21 @@
+"""What is derived from stored bits: unions, intervals, rank groups. Never stored, never stale.
+
+Serves `--json`, `show`, `results export` and the site, so that no two of them can disagree.
+"""
+
+from harness.standings.derivation import boards, measure, still_right
+from harness.standings.export import as_csv, as_json, standing_json
+from harness.standings.values import AttackStanding, Board, Rate, Standing
+
+__all__ = [
+    "AttackStanding",
+    "Board",
+    "Rate",
+    "Standing",
+    "as_csv",
+    "as_json",
+    "boards",
+    "measure",
+    "standing_json",
+    "still_right",
+]

@@ -1,0 +1,279 @@
+"""From stored bits to boards: which images a row counts, who is on a board, who is ahead."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import groupby
+
+import numpy as np
+
+from harness.errors import HarnessError
+from harness.identity import CLEAN, AttackSpec, CheckpointRecord, Failure, Plan
+from harness.standings.row import Row, Scope, make_row
+from harness.standings.values import Board, Standing
+from harness.statistics import rank_groups, separated
+from harness.store.bits import Bits
+from harness.store.evidence import Evidence, Member, Search, gather
+from harness.store.store import Store
+from harness.threat import ThreatModel
+
+Owner = tuple[str, str, str, ThreatModel]
+
+
+def boards(store: Store) -> tuple[Board, ...]:
+    """Every board of the store, its rows ranked.
+
+    A row counts the images that its most adaptive complete protocol covers, and on them every
+    verified attack that is stored, of whatever protocol and seed. A checkpoint that no adaptive
+    or standard protocol covers has a row without rank, below the others.
+    """
+    with store.snapshot():
+        known = _Known.read(store)
+        found = [
+            [row for evidence in group for row in known.rows(evidence)]
+            for _, group in groupby(gather(store.slices()), key=_board_of)
+        ]
+    return tuple(sorted((_board(rows) for rows in found if rows), key=_board_order))
+
+
+def measure(
+    store: Store,
+    checkpoint: CheckpointRecord,
+    *,
+    dataset: str,
+    images: str,
+    threat: ThreatModel,
+    seed: int,
+    precision: str,
+    attacks: Sequence[tuple[AttackSpec, str]],
+    examples: int,
+) -> Standing:
+    """The standing under exactly these attacks (each with its population) on the first images.
+
+    Raises:
+        HarnessError: an attack or the clean images do not cover them all yet.
+    """
+    with store.snapshot():
+        known = _Known.read(store, checkpoint, images, threat)
+        evidence = _evidence(store, checkpoint, dataset, images, threat)
+    searches = _searches(attacks, seed, precision)
+    _check_complete(evidence, checkpoint, searches, examples)
+    evidence, owner = evidence.only(searches), _owner(evidence)
+    scope = Scope(
+        examples=examples,
+        seed=seed,
+        is_ranked=False,
+        protocols=_complete(evidence, known.plans[owner], examples),
+        members=tuple(Member(key.attack, key.population) for key in searches),
+    )
+    return make_row(evidence, checkpoint, known.specs, known.failures[owner], scope).standing
+
+
+def still_right(
+    store: Store,
+    checkpoint: CheckpointRecord,
+    *,
+    dataset: str,
+    images: str,
+    threat: ThreatModel,
+    seed: int,
+    precision: str,
+    attacks: Sequence[tuple[AttackSpec, str]],
+    examples: int,
+) -> dict[str, Bits]:
+    """Per image: right as it is (`clean`), after all attacks (`robust`), and after each (label).
+
+    An image that a second stage did not attack counts there as it is. A label that occurs with
+    a second population is followed by ` on POPULATION`.
+
+    Raises:
+        HarnessError: an attack or the clean images do not cover them all yet.
+    """
+    evidence = _evidence(store, checkpoint, dataset, images, threat)
+    searches = _searches(attacks, seed, precision)
+    _check_complete(evidence, checkpoint, searches, examples)
+    right = evidence.right[:examples]
+    found = {"clean": right, "robust": right.copy()}
+    for search, spec in searches.items():
+        broken = evidence.tracks[search].broken[:examples]
+        label = f"{spec.label} on {search.population}" if spec.label in found else spec.label
+        found[label] = right & ~broken
+        found["robust"] &= ~broken
+    return found
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is stored besides bits."""
+
+    checkpoints: Mapping[str, list[CheckpointRecord]]
+    specs: Mapping[str, AttackSpec]
+    plans: Mapping[Owner, list[Plan]]
+    failures: Mapping[Owner, list[Failure]]
+
+    @classmethod
+    def read(
+        cls,
+        store: Store,
+        checkpoint: CheckpointRecord | None = None,
+        images: str | None = None,
+        threat: ThreatModel | None = None,
+    ) -> _Known:
+        """Of everything, or of one row."""
+        digest = None if checkpoint is None else checkpoint.digest
+        checkpoints, plans, failures = defaultdict(list), defaultdict(list), defaultdict(list)
+        for record in store.checkpoints() if checkpoint is None else [checkpoint]:
+            checkpoints[record.digest].append(record)
+        for plan in store.plans(digest, images=images, threat=threat):
+            plans[_owner(plan)].append(plan)
+        for failure in store.failures(digest, images=images, threat=threat):
+            failures[_owner(failure)].append(failure)
+        specs = {key: attack.spec for key, attack in store.attacks().items()}
+        return cls(checkpoints, specs, plans, failures)
+
+    def rows(self, evidence: Evidence) -> list[Row]:
+        """One row per name of the function, none where nothing can be said yet."""
+        owner = _owner(evidence)
+        plans = self.plans[owner]
+        scope = _scope(evidence, plans, self.specs)
+        if scope.examples == 0:
+            return []
+        return [
+            make_row(evidence, record, self.specs, self.failures[owner], scope)
+            for record in self.checkpoints[evidence.checkpoint]
+        ]
+
+
+def _owner(value: Evidence | Plan | Failure) -> Owner:
+    return value.checkpoint, value.dataset, value.images, value.threat
+
+
+def _evidence(
+    store: Store, checkpoint: CheckpointRecord, dataset: str, images: str, threat: ThreatModel
+) -> Evidence:
+    slices = store.slices(checkpoint=checkpoint.digest, images=images, threat=threat)
+    for evidence in list(gather(slices)):
+        if evidence.dataset == dataset:
+            return evidence
+    return Evidence(checkpoint.digest, dataset, images, threat, {}, 0)
+
+
+def _searches(
+    attacks: Iterable[tuple[AttackSpec, str]], seed: int, precision: str
+) -> dict[Search, AttackSpec]:
+    return {
+        Search(spec.hash, population, seed, precision): spec
+        for spec, population in attacks
+        if spec.hash != CLEAN.hash
+    }
+
+
+def _check_complete(
+    evidence: Evidence,
+    checkpoint: CheckpointRecord,
+    searches: Mapping[Search, AttackSpec],
+    examples: int,
+) -> None:
+    covered = {"clean": evidence.clean_prefix}
+    covered |= {spec.label: evidence.prefix(search) for search, spec in searches.items()}
+    lacking = [f"{label} ({count})" for label, count in covered.items() if count < examples]
+    if lacking or examples < 1:
+        raise HarnessError(
+            f"'{checkpoint.name}' under {evidence.threat} is not finished on the first {examples} "
+            f"images of {evidence.dataset}: {len(lacking)} of {len(covered)} attacks cover fewer, "
+            f"such as {', '.join(lacking[:3])}. Repeat the command: it does only what is missing."
+        )
+
+
+def _scope(evidence: Evidence, plans: Sequence[Plan], specs: Mapping[str, AttackSpec]) -> Scope:
+    plan, examples = _ruling(evidence, plans)
+    seed = 0 if plan is None else plan.seed
+    if plan is None:
+        examples, seed = _longest(evidence)
+    planned = [plan, *plans] if plan is not None else plans
+    return Scope(
+        examples=examples,
+        seed=seed,
+        is_ranked=plan is not None,
+        protocols=_complete(evidence, plans, examples),
+        members=_in_order(evidence, planned, specs),
+    )
+
+
+def _ruling(evidence: Evidence, plans: Sequence[Plan]) -> tuple[Plan | None, int]:
+    """The plan that decides which images count, and how many it covers."""
+    for kind in ("adaptive", "standard"):
+        reached = [
+            (_reach(evidence, plan), plan) for plan in plans if plan.protocol.startswith(kind)
+        ]
+        examples, plan = max(reached, key=lambda pair: pair[0], default=(0, None))
+        if examples:
+            return plan, examples
+    return None, 0
+
+
+def _longest(evidence: Evidence) -> tuple[int, int]:
+    """How many images some attack covers, and its seed, where no protocol is complete."""
+    searches = [search for found in evidence.searches.values() for search in found]
+    prefixes = [(evidence.prefix(search), -search.seed) for search in searches]
+    examples, seed = max(prefixes, default=(0, 0))
+    return min(evidence.clean_prefix, examples), -seed
+
+
+def _complete(evidence: Evidence, plans: Iterable[Plan], examples: int) -> tuple[str, ...]:
+    return tuple(sorted({p.protocol for p in plans if _reach(evidence, p) >= examples}))
+
+
+def _reach(evidence: Evidence, plan: Plan) -> int:
+    """How many of the first images every attack of the plan covers, and the clean ones."""
+    searches = [Search(*member, plan.seed, plan.precision) for member in _members(plan)]
+    covered = [evidence.prefix(search) for search in searches]
+    return min(evidence.clean_prefix, *covered) if covered else 0
+
+
+def _members(plan: Plan) -> tuple[Member, ...]:
+    return tuple(Member(*pair) for pair in plan.attacks if pair[0] != CLEAN.hash)
+
+
+def _in_order(
+    evidence: Evidence, plans: Sequence[Plan], specs: Mapping[str, AttackSpec]
+) -> tuple[Member, ...]:
+    """Stored attacks in the order of the plans, then those that no plan names."""
+    planned = [member for plan in plans for member in _members(plan)]
+    rest = sorted(evidence.searches, key=lambda one: (specs[one.attack].label, one.population))
+    return tuple(one for one in dict.fromkeys([*planned, *rest]) if one in evidence.searches)
+
+
+def _board(rows: Sequence[Row]) -> Board:
+    ordered = sorted(rows, key=_row_order)
+    ranked = [row for row in ordered if row.is_ranked]
+    standings = [
+        replace(row.standing, rank=rank) for row, rank in zip(ranked, _ranks(ranked), strict=True)
+    ]
+    standings += [row.standing for row in ordered if not row.is_ranked]
+    first = standings[0]
+    return Board(first.dataset, first.images, first.threat, tuple(standings))
+
+
+def _ranks(rows: Sequence[Row]) -> list[tuple[int, int]]:
+    examples = np.array([row.standing.examples for row in rows], dtype=np.int64)
+    robust = np.zeros((len(rows), max(examples, default=0)), dtype=np.bool_)
+    for place, row in enumerate(rows):
+        robust[place, : len(row.robust)] = row.robust
+    return rank_groups(separated(robust, examples))
+
+
+def _row_order(row: Row) -> tuple[float, float, str]:
+    standing = row.standing
+    return -standing.robust.fraction, -standing.clean.fraction, standing.checkpoint.name
+
+
+def _board_of(evidence: Evidence) -> tuple[str, str, ThreatModel]:
+    return evidence.dataset, evidence.images, evidence.threat
+
+
+def _board_order(board: Board) -> tuple[str, str, str, Fraction]:
+    return board.dataset, board.images, board.threat.norm, board.threat.epsilon

@@ -1,0 +1,164 @@
+"""One row: a union of what attacks broke, what each of them added, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.identity import CORRECT, AttackSpec, CheckpointRecord, Failure
+from harness.standings.values import AttackStanding, Rate, Standing
+from harness.statistics import contributions, wilson
+from harness.store.bits import Bits
+from harness.store.evidence import Evidence, Member
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which images a row counts, and why.
+
+    Args:
+        examples: how many of the first images.
+        seed: of the protocol that covers them.
+        is_ranked: whether that protocol is good enough for a rank.
+        protocols: all protocols that are complete on these images.
+        members: the attacks to show, in order; the clean images are not among them.
+    """
+
+    examples: int
+    seed: int
+    is_ranked: bool
+    protocols: tuple[str, ...]
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A standing that still lacks its rank, with the bits that decide it."""
+
+    standing: Standing
+    robust: Bits
+    is_ranked: bool
+
+
+@dataclass(frozen=True)
+class _Effect:
+    """What one attack did, on the images of the row; `robust` is left of all attacks up to it."""
+
+    member: Member
+    spec: AttackSpec
+    attacked: Bits
+    broken: Bits
+    robust: Bits
+    alone: int
+
+
+def make_row(
+    evidence: Evidence,
+    checkpoint: CheckpointRecord,
+    specs: Mapping[str, AttackSpec],
+    failures: Sequence[Failure],
+    scope: Scope,
+) -> Row:
+    """Derive a row; the evidence must cover its images."""
+    right = evidence.right[: scope.examples]
+    effects = _effects(evidence, specs, right, scope)
+    robust = effects[-1].robust if effects else right
+    attacks = tuple(_attack_standing(evidence, effect, right) for effect in effects)
+    standing = Standing(
+        checkpoint=checkpoint,
+        dataset=evidence.dataset,
+        images=evidence.images,
+        threat=evidence.threat,
+        seed=scope.seed,
+        examples=scope.examples,
+        clean=_rate(right),
+        robust=_rate(robust),
+        standard=_standard(effects, right),
+        is_adaptive=any(name.startswith("adaptive") for name in scope.protocols),
+        protocols=scope.protocols,
+        attacks=attacks,
+        last_lowered_by=_last_lowered_by(attacks, int(right.sum())),
+        failures=tuple(failures),
+    )
+    return Row(standing, robust, scope.is_ranked)
+
+
+def _effects(
+    evidence: Evidence, specs: Mapping[str, AttackSpec], right: Bits, scope: Scope
+) -> list[_Effect]:
+    broken = np.zeros((len(scope.members), len(right)), dtype=np.bool_)
+    for place, member in enumerate(scope.members):
+        broken[place] = evidence.broken(member)[: scope.examples]
+    robust, alone = contributions(right, broken)
+    return [
+        _Effect(
+            member,
+            specs[member.attack],
+            evidence.attacked(member)[: scope.examples],
+            broken[place],
+            robust[place],
+            int(alone[place]),
+        )
+        for place, member in enumerate(scope.members)
+    ]
+
+
+def _attack_standing(evidence: Evidence, effect: _Effect, right: Bits) -> AttackStanding:
+    spec, saw_all = effect.spec, _saw_all(effect, right)
+    totals = evidence.totals(effect.member, len(right))
+    return AttackStanding(
+        label=spec.label,
+        attack=spec.attack,
+        surface=spec.surface,
+        loss=spec.loss,
+        parameters=dict(spec.parameters),
+        population=effect.member.population,
+        attacked=int(effect.attacked.sum()),
+        broken=int((right & effect.broken).sum()),
+        robust=_rate(right & ~effect.broken) if saw_all else None,
+        union_after=_rate(effect.robust),
+        sole_breaks=effect.alone if saw_all else None,
+        forwards=totals.forwards,
+        backwards=totals.backwards,
+        queries=totals.queries,
+        seconds=totals.seconds,
+        seeds=tuple(sorted({key.seed for key in evidence.searches[effect.member]})),
+    )
+
+
+def _standard(effects: Sequence[_Effect], right: Bits) -> Rate | None:
+    """The union of first-stage attacks on the deployed logits, if one attacked every image."""
+    chosen = [
+        effect
+        for effect in effects
+        if effect.spec.surface == "logits" and effect.member.population == CORRECT
+    ]
+    if not any(_saw_all(effect, right) for effect in chosen):
+        return None
+    union = right.copy()
+    for effect in chosen:
+        union &= ~effect.broken
+    return _rate(union)
+
+
+def _last_lowered_by(attacks: Sequence[AttackStanding], before: int) -> str:
+    strongest = max(attacks, key=lambda line: line.sole_breaks or 0, default=None)
+    if strongest is not None and strongest.sole_breaks:
+        return strongest.label
+    label = ""
+    for line in attacks:
+        if line.union_after.count < before:
+            label = line.label
+        before = line.union_after.count
+    return label
+
+
+def _saw_all(effect: _Effect, right: Bits) -> bool:
+    return not (right & ~effect.attacked).any()
+
+
+def _rate(bits: Bits) -> Rate:
+    count, total = int(bits.sum()), len(bits)
+    return Rate(count, total, *wilson(count, total))

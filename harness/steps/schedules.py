@@ -1,0 +1,52 @@
+"""Learning rates as a function of how far the run is: nothing to save, nothing to resume."""
+
+from __future__ import annotations
+
+import math
+
+from harness.errors import HarnessError
+
+
+def one_cycle(peak: float, progress: float) -> float:
+    """Cosine from peak/25 up to the peak at 30 % of the run, then cosine down to almost 0.
+
+    Smith and Topin, 2018 (arXiv:1708.07120), in the form PyTorch's `OneCycleLR` gives it.
+
+    Args:
+        peak: the highest learning rate.
+        progress: fraction of the run's steps that are done, in [0, 1].
+    """
+    low, last = peak / 25, peak / 25 / 1e4
+    if progress <= 0.3:
+        return _cosine(low, peak, progress / 0.3)
+    return _cosine(peak, last, (progress - 0.3) / 0.7)
+
+
+def step_drops(start: float, epoch: int, drops: tuple[int, ...]) -> float:
+    """`start`, a tenth of it from the first of the `drops` on, and so forth.
+
+    Args:
+        start: the learning rate of epoch 1.
+        epoch: 1-based.
+        drops: first epochs with a lower rate, as the papers' scripts count them.
+    """
+    return start * 0.1 ** sum(epoch >= drop for drop in drops)
+
+
+def parse_drops(text: str) -> tuple[int, ...]:
+    """Read `75,90,100`; an empty text means no drop.
+
+    Raises:
+        HarnessError: something else than increasing positive whole numbers.
+    """
+    pieces = [piece.strip() for piece in text.split(",") if piece.strip()]
+    if not all(piece.isdigit() for piece in pieces):
+        raise HarnessError(f"drops are epochs such as 75,90,100 but are '{text}'.")
+    drops = tuple(int(piece) for piece in pieces)
+    if any(b <= a for a, b in zip((0, *drops), drops, strict=False)):
+        raise HarnessError(f"drops must be positive and increase but are '{text}'.")
+    return drops
+
+
+def _cosine(start: float, end: float, fraction: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * fraction))

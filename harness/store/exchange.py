@@ -1,0 +1,196 @@
+"""Another machine's database: checked row by row, then merged whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, select
+
+from harness.errors import HarnessError
+from harness.identity import AttackSpec, Failure, Outcome
+from harness.store import queries, rows, schema, untrusted
+from harness.store.bits import unpack
+from harness.store.database import Database
+from harness.store.opening import open_database
+
+Item = TypeVar("Item")
+Sizes = Mapping[tuple[str, str], int]
+
+_MALFORMED = (ValueError, TypeError, KeyError, RecursionError, ArithmeticError)
+
+
+@dataclass
+class MergeReport:
+    """What a merge added.
+
+    Args:
+        source: the file.
+        checkpoints: names that are new here; their weights stayed where they were made.
+        outcomes: how many are new here.
+        known: how many were here already, with the same bits.
+        plans: how many are new here.
+        failures: how many are new here.
+    """
+
+    source: str
+    checkpoints: list[str] = field(default_factory=list)
+    outcomes: int = 0
+    known: int = 0
+    plans: int = 0
+    failures: int = 0
+
+
+def merge(database: Database, path: Path) -> MergeReport:
+    """Add the rows of the database file `path`; see `Store.merge`."""
+    if database.path is not None and path.exists() and path.samefile(database.path):
+        raise HarnessError(f"{path} is the very database that it would be merged into.")
+    source = open_database(path, create=False, read_only=True, timeout=database.timeout)
+    try:
+        with source.reading() as theirs, database.writing() as ours, _refused(path):
+            merging = _Merge(source, theirs, ours, MergeReport(str(path)))
+            merging.everything()
+    finally:
+        source.close()
+    return merging.report
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (HarnessError, *_MALFORMED) as error:
+        raise HarnessError(f"{path} was not merged, nothing was changed: {error}") from error
+
+
+@dataclass
+class _Merge:
+    """One merge inside one transaction; ids that were looked up once are kept."""
+
+    source: Database
+    theirs: Connection
+    ours: Connection
+    report: MergeReport
+    _ids: dict[tuple[str, ...], int] = field(default_factory=dict)
+
+    def everything(self) -> None:
+        """Datasets, attacks, runs and checkpoints first: the rest refers to them."""
+        self._check_tables()
+        sizes, specs, runs = self._images(), self._attacks(), self._runs()
+        self._checkpoints()
+        for row in self._read(queries.read_outcome_rows):
+            self._outcome(row, specs, sizes, runs)
+        for row in self._read(queries.read_plan_rows):
+            self.report.plans += queries.write_plan(self.ours, untrusted.plan(row))
+        for row in self._read(queries.read_failure_rows):
+            self._failure(untrusted.failure(row), specs.values())
+
+    def _read(self, read: Callable[[Connection], Iterable[Item]]) -> Iterator[Item]:
+        with self.source.explained():
+            yield from read(self.theirs)
+
+    def _check_tables(self) -> None:
+        kinds = select(queries.SQLITE_MASTER.c.type, queries.SQLITE_MASTER.c.name)
+        for kind, name in self._read(lambda theirs: theirs.execute(kinds)):
+            if kind not in ("table", "index"):
+                raise ValueError(f"it holds a {kind} named {name!r:.60}")
+
+    def _images(self) -> Sizes:
+        known = {(own.name, own.sha256): own.size for own in queries.read_images(self.ours)}
+        for value in self._read(queries.read_images):
+            images = untrusted.images(value)
+            key = (images.name, images.sha256)
+            if not known.get(key):
+                queries.write_images(self.ours, images)
+                known[key] = images.size
+        return known
+
+    def _attacks(self) -> dict[str, AttackSpec]:
+        known = queries.read_attacks(self.ours)
+        found = {}
+        for row in self._read(queries.read_attack_rows):
+            spec = untrusted.attack(row)
+            if row["hash"] not in known:
+                queries.write_attack(self.ours, spec, row["description"])
+            found[spec.hash] = spec
+        return found
+
+    def _runs(self) -> dict[int, int]:
+        ids = {}
+        for row in self._read(queries.read_run_rows):
+            run = rows.run_row(untrusted.run(row))
+            ids[row["id"]] = queries.ensure(self.ours, schema.run, {"uid": run.pop("uid")}, run)
+        return ids
+
+    def _checkpoints(self) -> None:
+        known = {record.name: record.digest for record in queries.read_checkpoints(self.ours)}
+        for row in self._read(queries.read_checkpoint_rows):
+            record = untrusted.checkpoint(row)
+            if known.get(record.name) != record.digest:
+                queries.write_checkpoint(self.ours, record)
+                self.report.checkpoints.append(record.name)
+
+    def _outcome(
+        self, row: rows.Row, specs: Mapping[str, AttackSpec], sizes: Sizes, runs: Mapping[int, int]
+    ) -> None:
+        outcome = untrusted.outcome(row, specs[row["hash"]], sizes)
+        values = self._references(outcome) | rows.outcome_row(outcome)
+        values |= {"created": row["created"], "run_id": runs.get(row["run_id"])}
+        if queries.insert_once(self.ours, schema.outcome, values):
+            self.report.outcomes += 1
+            queries.clear_failures(self.ours, outcome, values)
+        else:
+            self._check_same(outcome, values)
+            self.report.known += 1
+
+    def _references(self, outcome: Outcome) -> dict[str, Any]:
+        job = outcome.job
+        owner, attack = (job.checkpoint, job.dataset, job.images), job.attack.hash
+        if owner not in self._ids:
+            ids = queries.references(self.ours, *owner)
+            self._ids[owner] = ids["images_id"]
+            self._ids[(job.checkpoint,)] = ids["function_id"]
+        if (attack,) not in self._ids:
+            self._ids[(attack,)] = queries.write_attack(self.ours, job.attack, None)
+        return {
+            "function_id": self._ids[(job.checkpoint,)],
+            "images_id": self._ids[owner],
+            "attack_id": self._ids[(attack,)],
+        }
+
+    def _check_same(self, outcome: Outcome, values: Mapping[str, Any]) -> None:
+        table, job = schema.outcome, outcome.job
+        query = select(table.c.attacked, table.c.broken).where(
+            *(table.c[name] == values[name] for name in queries.JOB_KEY)
+        )
+        own = self.ours.execute(query).one()
+        length = job.last - job.first
+        differ = sum(
+            int((unpack(mine, length) != unpack(other, length)).sum())
+            for mine, other in ((own.attacked, values["attacked"]), (own.broken, values["broken"]))
+        )
+        if differ:
+            raise HarnessError(
+                f"{job.attack.label} (seed {job.seed}) on {job.checkpoint[:12]}, images "
+                f"{job.first} to {job.last - 1} of {job.dataset}, was found differently here: "
+                f"{differ} bits differ. One of the two runs is wrong or not deterministic."
+            )
+
+    def _failure(self, failure: Failure, specs: Iterable[AttackSpec]) -> None:
+        hashes = {spec.hash for spec in specs if failure.attack in ("", spec.label)}
+        where = queries.restricted(
+            schema.outcome,
+            checkpoint=failure.checkpoint,
+            images=failure.images,
+            threat=failure.threat,
+        )
+        for attack, _, first, last in queries.read_ranges(self.ours, where):
+            is_inside = first <= failure.first and failure.last <= last
+            if attack in hashes and (is_inside or failure.last == 0):
+                return  # it has succeeded here
+        ids = queries.references(self.ours, failure.checkpoint, failure.dataset, failure.images)
+        row = rows.failure_row(failure) | ids
+        self.report.failures += queries.insert_once(self.ours, schema.failure, row)

@@ -1,0 +1,1 @@
+"""Every schema this harness has ever written, as Alembic revisions."""

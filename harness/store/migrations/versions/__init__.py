@@ -1,0 +1,1 @@
+"""One file per revision; none is ever edited after a release."""

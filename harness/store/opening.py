@@ -1,0 +1,143 @@
+"""Where a database is, whether it can be one, and how it is connected to."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.pool import QueuePool
+
+from harness.errors import HarnessError
+from harness.store.database import Database
+from harness.store.revisions import bring_up_to_date
+
+VARIABLE = "HARNESS_DB"
+DEFAULT = "results.db"
+
+_MAGIC = b"SQLite format 3\x00"
+_HEADER = 20
+_LONGEST_VALUE = 256 * 2**20
+
+
+def open_database(
+    url: str | Path | None, *, create: bool, read_only: bool, timeout: float
+) -> Database:
+    """Open, create or bring up to date the database at `url`; see `Store.open`."""
+    path, text = _locate(url)
+    if path is None:
+        database = _server(text, read_only=read_only, timeout=timeout)
+    else:
+        _check_file(path, create=create and not read_only)
+        engine = _sqlite_engine(path, read_only=read_only, timeout=timeout)
+        database = Database(str(path), path, engine, read_only, timeout)
+    try:
+        bring_up_to_date(database, create=create)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _locate(url: str | Path | None) -> tuple[Path | None, str]:
+    text = str(url if url is not None else os.environ.get(VARIABLE) or DEFAULT)
+    if "://" not in text:
+        return Path(text), text
+    try:
+        parsed = make_url(text)
+    except ArgumentError as error:
+        raise HarnessError(
+            f"'{text}' is no database: give a file, sqlite:///FILE or postgresql://HOST/NAME."
+        ) from error
+    if parsed.get_backend_name() != "sqlite":
+        return None, text
+    if not parsed.database or parsed.database == ":memory:":
+        raise HarnessError("a database in memory is forgotten at once: name a file.")
+    return Path(parsed.database), text
+
+
+def _server(url: str, *, read_only: bool, timeout: float) -> Database:
+    where = make_url(url).render_as_string(hide_password=True)
+    options: Mapping[str, Any] = {"postgresql_readonly": True} if read_only else {}
+    try:
+        engine = create_engine(url, execution_options=dict(options))
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise HarnessError(
+            f"the database {where} needs a driver that is not installed ({error}): "
+            "for PostgreSQL, install psycopg."
+        ) from error
+    return Database(where, None, engine, read_only, timeout)
+
+
+def _check_file(path: Path, *, create: bool) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_MAGIC))
+    except FileNotFoundError:
+        _check_missing(path, create=create)
+        return
+    except IsADirectoryError:
+        raise HarnessError(f"{path} is a folder: name a database file in it.") from None
+    except OSError as error:
+        raise HarnessError(f"the database {path} cannot be read: {error.strerror}.") from error
+    if start and start != _MAGIC:
+        raise HarnessError(f"{path} is no SQLite database: name another file.")
+    if not start and not create:
+        raise HarnessError(
+            f"the database {path} is an empty file: record an evaluation in it first."
+        )
+
+
+def _check_missing(path: Path, *, create: bool) -> None:
+    if not create:
+        raise HarnessError(
+            f"there is no database {path}: train, add or evaluate first, or name another file "
+            f"(also with {VARIABLE})."
+        )
+    if not path.absolute().parent.is_dir():
+        raise HarnessError(
+            f"the folder {path.absolute().parent} does not exist: create it, "
+            "or name another database file."
+        )
+
+
+def _sqlite_engine(path: Path, *, read_only: bool, timeout: float) -> Engine:
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            _read_only_uri(path) if read_only else str(path),
+            timeout=timeout,
+            isolation_level=None,  # transactions begin where `_begin` says, not where sqlite3 does
+            check_same_thread=False,
+            uri=read_only,
+        )
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
+        connection.execute("PRAGMA trusted_schema=OFF")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
+        connection.execute("PRAGMA synchronous=FULL")
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _begin(connection: Connection) -> None:
+    is_writing = connection.get_execution_options().get("is_writing", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+
+
+def _read_only_uri(path: Path) -> str:
+    """A file that says "write-ahead log" but has none is finished: opening it must not make one."""
+    with path.open("rb") as file:
+        header = file.read(_HEADER)
+    says_log = len(header) == _HEADER and header[18] == 2
+    is_finished = says_log and not Path(f"{path}-wal").exists()
+    options = "mode=ro&immutable=1" if is_finished else "mode=ro"
+    return f"file:{quote(str(path.absolute()))}?{options}"

@@ -1,0 +1,33 @@
+"""How long a training run would take, from a few real steps of it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from harness.data.splits import Split
+from harness.training.loop import Training, step_count
+from harness.training.request import TrainingRequest
+
+
+def steps_per_epoch(request: TrainingRequest, data: Split) -> int:
+    """Steps that one pass over the images takes."""
+    return step_count(len(data), request.recipe.batch_size)
+
+
+def seconds_per_step(
+    request: TrainingRequest, data: Split, device: str, *, steps: int = 2
+) -> float:
+    """Seconds of one training step, the fastest of a few after a warm-up step."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Training(request, data, Path(folder), device)
+        order = torch.arange(len(data), device=device)
+        found = []
+        for number in range(steps + 1):
+            started = time.perf_counter()
+            run.step(0, number % run.steps_per_epoch, order).item()
+            found.append(time.perf_counter() - started)
+    return min(found[1:])

@@ -1,0 +1,179 @@
+"""What one training run is: everything that decides its weights, and the digest of that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.data.datasets import Dataset
+from harness.defense import DEFENSES, Build, Defense
+from harness.errors import HarnessError, unknown_name
+from harness.identity import Value, digest
+from harness.models.architectures import ARCHITECTURES
+from harness.recipe import RECIPE_KEYS, Recipe, scaled
+from harness.threat import ThreatModel, format_fraction
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """One training run, every default filled in.
+
+    Args:
+        name: of the checkpoint.
+        defense: registered name.
+        settings: every keyword of the defense.
+        architecture: registered name.
+        architecture_settings: every keyword of the architecture.
+        recipe: epochs, rates and so on.
+        scale: `smoke`, `reduced` or `full`.
+        seed: of weights, order, augmentation and training attacks.
+        dataset: what is learnt.
+        threat: what the training attack may do.
+    """
+
+    name: str
+    defense: str
+    settings: Mapping[str, Value]
+    architecture: str
+    architecture_settings: Mapping[str, Value]
+    recipe: Recipe
+    scale: str
+    seed: int
+    dataset: Dataset
+    threat: ThreatModel
+
+    def digest(self, images: str) -> str:
+        """Identity of the run; `images` is the SHA-256 of the training images."""
+        return digest(
+            [
+                self.defense,
+                dict(self.settings),
+                self.architecture,
+                dict(self.architecture_settings),
+                self.recipe.to_json(),
+                self.scale,
+                self.seed,
+                self.dataset.name,
+                images,
+                self.threat.norm,
+                format_fraction(self.threat.epsilon),
+            ]
+        )
+
+    def compose(self) -> Defense:
+        """The defense as a value."""
+        return DEFENSES[self.defense].compose(self.settings)[0]
+
+    def build(self) -> Build:
+        """What its networks are built for."""
+        return Build(
+            self.dataset.shape,
+            len(self.dataset.classes),
+            self.architecture,
+            self.architecture_settings,
+            self.recipe.teacher,
+            self.seed,
+        )
+
+
+def training_request(
+    defense: str,
+    dataset: Dataset,
+    *,
+    architecture: str | None = None,
+    scale: str | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    settings: Mapping[str, Value] | None = None,
+    threat: ThreatModel | None = None,
+    name: str | None = None,
+) -> TrainingRequest:
+    """Fill in every default of a training run.
+
+    Args:
+        defense: registered name.
+        dataset: what to learn.
+        architecture: registered name; the recipe's if None.
+        scale: `smoke` on digits and `reduced` elsewhere if None.
+        epochs: instead of the recipe's.
+        seed: of everything random.
+        settings: looked up in defense, architecture and recipe; `defense.`, `arch.` and `recipe.`
+            say which where a key is in two of them.
+        threat: the dataset's default if None.
+        name: DEFENSE-DATASET-ARCH-SCALE-sSEED if None.
+
+    Raises:
+        HarnessError: anything unknown, ambiguous or out of range.
+    """
+    entry = DEFENSES[defense]
+    chosen_scale = scale or ("smoke" if dataset.name == "digits" else "reduced")
+    recipe, for_architecture = scaled(entry.recipe, chosen_scale, dataset.name)
+    if architecture is not None:
+        recipe = recipe.changed(architecture=architecture)
+        for_architecture = {
+            key: value
+            for key, value in for_architecture.items()
+            if key in ARCHITECTURES[architecture].settings
+        }
+    if epochs is not None:
+        recipe = recipe.changed(epochs=epochs)
+    parts = sort_settings(defense, recipe.architecture, settings or {})
+    recipe = recipe.changed(**parts["recipe"])
+    _, full = entry.compose(parts["defense"])
+    shape_settings = {
+        **ARCHITECTURES[recipe.architecture].settings,
+        **for_architecture,
+        **parts["arch"],
+    }
+    chosen_name = name or default_name(
+        entry.name, dataset.name, recipe.architecture, chosen_scale, seed
+    )
+    return TrainingRequest(
+        chosen_name,
+        entry.name,
+        full,
+        recipe.architecture,
+        shape_settings,
+        recipe,
+        chosen_scale,
+        seed,
+        dataset,
+        threat or dataset.threat,
+    )
+
+
+def default_name(defense: str, dataset: str, architecture: str, scale: str, seed: int) -> str:
+    """DEFENSE-DATASET-ARCH-SCALE-sSEED; a path in the dataset's name gives its last part."""
+    short = dataset.replace(":", "/").rstrip("/").rpartition("/")[2]
+    return f"{defense}-{short}-{architecture}-{scale}-s{seed}"
+
+
+def sort_settings(
+    defense: str, architecture: str, settings: Mapping[str, Value]
+) -> dict[str, dict[str, Value]]:
+    """Find out whether a setting means the defense, the architecture or the recipe.
+
+    Raises:
+        HarnessError: a key that none has, or that two have.
+    """
+    known = {
+        "defense": tuple(DEFENSES[defense].settings),
+        "arch": tuple(ARCHITECTURES[architecture].settings),
+        "recipe": RECIPE_KEYS,
+    }
+    found: dict[str, dict[str, Value]] = {part: {} for part in known}
+    for key, value in settings.items():
+        prefix, dot, plain = key.partition(".")
+        if dot and prefix in known:
+            homes = [prefix] if plain in known[prefix] else []
+        else:
+            plain, homes = key, [part for part, keys in known.items() if key in keys]
+        if not homes:
+            raise unknown_name(
+                f"setting of {defense}", key, {k for keys in known.values() for k in keys}
+            )
+        if len(homes) > 1:
+            choices = " or ".join(f"{part}.{plain}" for part in homes)
+            raise HarnessError(f"'{key}' is ambiguous: write {choices}.")
+        found[homes[0]][plain] = value
+    return found

@@ -1,0 +1,59 @@
+"""The state of an unfinished run on disk: tensors and plain numbers, written whole."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from harness.defense import Players
+from harness.errors import HarnessError
+from harness.models.weights import read_weights, write_whole
+
+if TYPE_CHECKING:
+    from harness.training.loop import Progress
+
+
+def state_file(folder: Path, digest: str) -> Path:
+    """Where the state of the run with this digest is kept."""
+    return folder / f"unfinished-{digest[:32]}.pt"
+
+
+def save_state(
+    path: Path, players: Players, optimiser: torch.optim.Optimizer, progress: Progress
+) -> None:
+    """Write everything that resuming needs."""
+    buffer = io.BytesIO()
+    networks = {role: network.state_dict() for role, network in players.modules().items()}
+    torch.save(
+        {"networks": networks, "optimiser": optimiser.state_dict(), "progress": asdict(progress)},
+        buffer,
+    )
+    write_whole(path, buffer.getvalue())
+
+
+def load_state(
+    path: Path, players: Players, optimiser: torch.optim.Optimizer, progress: Progress
+) -> None:
+    """Go on from a saved state; does nothing where there is none.
+
+    Raises:
+        HarnessError: the file is damaged or belongs to something else.
+    """
+    if not path.exists():
+        return
+    found: dict[str, Any] = read_weights(path)
+    try:
+        for role, network in players.modules().items():
+            network.load_state_dict(found["networks"][role])
+        optimiser.load_state_dict(found["optimiser"])
+        for field in fields(progress):
+            setattr(progress, field.name, found["progress"][field.name])
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise HarnessError(
+            f"the unfinished run in {path} cannot be read ({type(error).__name__}). Delete the "
+            "file to start that training from the beginning."
+        ) from error

@@ -1,0 +1,194 @@
+"""How numbers and names read on a page. The only place that turns a value into text."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from harness.identity import CORRECT, EVERY, Capabilities, CheckpointRecord, Failure
+from harness.standings import Board, Rate, Standing
+from harness.threat import ThreatModel, format_fraction
+
+NOTHING = "–"
+"""Shown where there is no number; never a zero."""
+
+_NORMS = {"linf": "L∞", "l2": "L2"}
+_PLAIN_SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
+_DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+_ARXIV = re.compile(r"\d{4}\.\d{4,5}(v\d+)?|[a-z-]+(\.[A-Z]{2})?/\d{7}(v\d+)?")
+_WEB = re.compile(r"https://[^\s<>\"'`\\]+")
+# No HTML: control characters but tab and newline, and lone surrogates. No name: marks that reverse
+# the text after them.
+_CONTROLS = {*range(32), *range(127, 160), *range(0xD800, 0xE000)} - {9, 10}
+_REVERSING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+_UNPRINTABLE = dict.fromkeys(_CONTROLS | _REVERSING, "\ufffd")
+
+
+def printable(text: str) -> str:
+    """The text with U+FFFD for each character that no page may hold; still to be escaped."""
+    return text.translate(_UNPRINTABLE)
+
+
+def slug(name: str) -> str:
+    """A file name without suffix for a checkpoint's page: one per name, stable, safe everywhere.
+
+    A plain lower-case name is its own slug. Any other gets the first 96 bits of its SHA-256 after a
+    `~`, which no plain name contains, so two names never share a page, whatever the file system
+    folds together, and no name can leave its folder.
+    """
+    if _PLAIN_SLUG.fullmatch(name) and not _DEVICE_NAMES.fullmatch(name):
+        return name
+    readable = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
+    return f"{readable}~{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
+
+
+def percent(rate: Rate | None) -> str:
+    """A rate in percent, with a second decimal only where there are images enough to fill it."""
+    if rate is None or rate.total == 0:
+        return NOTHING
+    return f"{100 * rate.fraction:.{_decimals(rate)}f}"
+
+
+def interval(rate: Rate | None) -> str:
+    """The 95 % interval in percent, such as `45.6–59.3`; empty where there is no number."""
+    if rate is None or rate.total == 0:
+        return ""
+    decimals = _decimals(rate)
+    return f"{100 * rate.low:.{decimals}f}–{100 * rate.high:.{decimals}f}"
+
+
+def _decimals(rate: Rate) -> int:
+    return 2 if rate.total > 1000 else 1
+
+
+def points(difference: float) -> str:
+    """A difference of two fractions in percentage points."""
+    return f"{100 * difference:.1f}"
+
+
+def count(number: int) -> str:
+    """A whole number with its thousands apart."""
+    return f"{number:,}"
+
+
+def plural(number: int, thing: str) -> str:
+    """`1 attack`, `2 attacks`."""
+    return f"{count(number)} {thing}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a person would use."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def value(anything: object) -> str:
+    """One setting as text."""
+    if isinstance(anything, bool):
+        return "yes" if anything else "no"
+    if isinstance(anything, float):
+        return f"{anything:.6g}"
+    return str(anything)
+
+
+def threat(model: ThreatModel) -> str:
+    """The threat model for people: `L∞, epsilon 8/255`."""
+    return f"{_NORMS.get(model.norm, model.norm)}, epsilon {format_fraction(model.epsilon)}"
+
+
+def population(name: str) -> str:
+    """Which images an attack was let loose on."""
+    if name == CORRECT:
+        return "every clean-correct image"
+    if name == EVERY:
+        return "every image"
+    kind, _, protocol = name.partition(":")
+    return f"{kind} of {protocol}" if protocol else name
+
+
+def attempt(failure: Failure) -> str:
+    """What failed: which attack on which images, or the checkpoint itself."""
+    what = failure.attack or "the checkpoint itself"
+    slice_ = f", images {failure.first} to {failure.last - 1}" if failure.last > 0 else ""
+    return f"{what}{slice_}"
+
+
+def rank(places: tuple[int, int] | None) -> str:
+    """`1`, or `3–5` where the paired tests leave three places open."""
+    if places is None:
+        return NOTHING
+    best, worst = places
+    return str(best) if best == worst else f"{best}–{worst}"
+
+
+def evidence(standing: Standing) -> str:
+    """How hard the row was tried."""
+    if standing.is_adaptive:
+        return "adaptive"
+    if standing.rank is not None:
+        return "standard only: not adaptively tested"
+    return "no suite complete: not adaptively tested"
+
+
+def reproduce(standing: Standing) -> str:
+    """The command that evaluates this row again, or completes it, for a POSIX shell."""
+    name = standing.checkpoint.name
+    wants_standard = standing.rank is not None and not standing.is_adaptive
+    options = [
+        *([] if wants_standard else ["--adaptive"]),
+        *(["--examples", str(standing.examples)] if standing.examples else []),
+        *("--norm", standing.threat.norm, "--epsilon", format_fraction(standing.threat.epsilon)),
+        *("--seed", str(standing.seed)),
+    ]
+    words = [*options, "--", name] if name.startswith("-") else [name, *options]
+    return shlex.join(["harness", "eval", *words])
+
+
+def reachable(capabilities: Capabilities) -> str:
+    """What an attacker can differentiate, as one sentence fragment."""
+    parts = ["final logits"]
+    if capabilities.auxiliary:
+        parts.append(plural(capabilities.auxiliary, "auxiliary output"))
+    if capabilities.select:
+        parts.append("class-conditional gate")
+    if capabilities.features:
+        parts.append("features")
+    if capabilities.scale != 1:
+        parts.append(f"logits before scaling by {capabilities.scale:g}")
+    if capabilities.training_loss:
+        parts.append("training loss")
+    return ", ".join(parts)
+
+
+def board_anchor(board: Board) -> str:
+    """The fragment of the index that holds a board; stable while other boards come and go."""
+    epsilon = format_fraction(board.threat.epsilon).replace("/", "-")
+    return slug(f"{board.dataset}-{board.threat.norm}-{epsilon}-{board.images[:8]}")
+
+
+def link(key: str, text: str) -> str:
+    """The address behind a line about a paper, or nothing; only arXiv and plain https ever link."""
+    if key == "arxiv" and _ARXIV.fullmatch(text):
+        return f"https://arxiv.org/abs/{quote(text, safe='/.-')}"
+    return text if _WEB.fullmatch(text) else ""
+
+
+def title(record: CheckpointRecord) -> str:
+    """What a row is called first: its defense, or the name that an added model was given."""
+    return record.defense or record.name
+
+
+def is_small_scale(record: CheckpointRecord) -> bool:
+    """Whether its numbers need the mark that training was shorter than in the paper."""
+    return record.scale not in {"", "full"}
+
+
+def settings(mapping: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    """The lines of a list of settings in their stored order, underscores read as spaces."""
+    return tuple((key.replace("_", " "), value(entry)) for key, entry in mapping.items())

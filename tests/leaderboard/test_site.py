@@ -1,0 +1,358 @@
+"""The site on disk: whole files, nothing foreign touched, hostile text harmless, small, fast."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from page_reader import read
+from synthetic_boards import attack, board, failed, rate, record, standing
+
+from harness.errors import HarnessError
+from harness.standings import Board
+from leaderboard import site as site_module
+from leaderboard.site import MANIFEST, build, render
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onmouseover='alert(1)",
+    "../../etc/passwd",
+    "javascript:alert(1)",
+    "{{ 7 * 7 }}{% raw %}",
+    "</title></table><base href=//evil.example>",
+    "&lt;&amp;\x00\x1b[31m\u202e",
+    "-rf --adaptive",
+)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def pages(folder: Path) -> dict[Path, str]:
+    return {path: path.read_text("utf-8") for path in sorted(folder.rglob("*.html"))}
+
+
+def hostile_board(text: str) -> Board:
+    """A board on which everything that a person or a paper may write is `text`."""
+    attacked = replace(attack("pgd@logits:ce", "correct", 120, 120, 200), label=text)
+    attacked = replace(attacked, population=text, parameters={text: text})
+    checkpoint = record(
+        text,
+        defense=text,
+        architecture=text,
+        scale=text,
+        composition={text: text},
+        settings={text: text},
+        recipe={text: text},
+        training={text: text},
+        paper={"arxiv": text, "url": text, text: text},
+        curves={text: (1.0, 0.5)},
+        weights=text,
+        model=text,
+        created=text,
+    )
+    row = standing(
+        checkpoint=checkpoint,
+        dataset=text,
+        attacks=(attacked,),
+        protocols=(text,),
+        last_lowered_by=text,
+    )
+    return board(row, failed(f"{text}!", message=text), dataset=text)
+
+
+def test_the_same_boards_give_the_same_bytes_in_any_folder(boards, tmp_path):
+    for name in ("one", "two", "two"):
+        build(boards, tmp_path / name, generated="today")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_bytes_do_not_depend_on_hash_seeds(boards):
+    code = (
+        "import hashlib, sys; sys.path.insert(0, sys.argv[1]);"
+        "from synthetic_boards import every_kind; from leaderboard.site import render;"
+        "print(hashlib.sha256(repr(render(every_kind())).encode()).hexdigest())"
+    )
+    other = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(Path(__file__).parent)],
+        env={**os.environ, "PYTHONHASHSEED": other},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    here = hashlib.sha256(repr(render(boards)).encode()).hexdigest()
+    assert run.stdout.strip() == here
+
+
+def test_the_index_is_returned_and_every_checkpoint_has_a_page(boards, tmp_path):
+    index = build(boards, tmp_path / "deep" / "site")
+    assert index == tmp_path / "deep" / "site" / "index.html"
+    written = sorted(path.name for path in (index.parent / "checkpoints").iterdir())
+    assert len(written) == 7
+    assert "trades_ancra-digits-cnn-smoke-s0.html" in written
+
+
+def test_every_link_resolves_to_a_file_of_the_site_and_never_leaves_it(site):
+    ids = {path: read(page).attributes("id") for path, page in pages(site).items()}
+    assert ids
+    for path, page in pages(site).items():
+        parsed = read(page)
+        local = [
+            link
+            for link in parsed.attributes("href") + parsed.attributes("src")
+            if not link.startswith(("https://arxiv.org/", "data:"))
+        ]
+        assert local
+        for link in local:
+            assert ":" not in link
+            target, _, fragment = link.partition("#")
+            resolved = (path.parent / target).resolve() if target else path
+            assert resolved.is_relative_to(site.resolve())
+            assert resolved.is_file()
+            assert not fragment or fragment in ids[resolved]
+
+
+def test_no_page_loads_anything_but_files_of_the_site(site):
+    for page in pages(site).values():
+        parsed = read(page)
+        loaded = parsed.attributes("src") + parsed.attributes("href", "link", "script", "base")
+        assert {link.rpartition("/")[2] for link in loaded if not link.startswith("data:")} <= {
+            "style.css",
+            "table.js",
+        }
+        for tag, attributes in parsed.elements:
+            assert tag not in {"base", "iframe", "object", "embed", "form", "style", "img"}
+            if (attributes.get("href") or "").startswith("https:"):
+                assert tag == "a"
+                assert "noopener" in (attributes["rel"] or "")
+    sheet = (site / "style.css").read_text("utf-8")
+    assert "url(" not in sheet
+    assert "@import" not in sheet
+    assert "http" not in (site / "table.js").read_text("utf-8")
+
+
+def test_the_content_security_policy_comes_first_and_no_page_needs_anything_it_forbids(site):
+    for page in pages(site).values():
+        elements = read(page).elements
+        (place,) = [
+            number
+            for number, (_, attributes) in enumerate(elements)
+            if attributes.get("http-equiv") == "Content-Security-Policy"
+        ]
+        policy = elements[place][1]["content"] or ""
+        assert policy.startswith("default-src 'none'; style-src 'self'; script-src 'self'")
+        assert "unsafe" not in policy
+        assert not {"link", "script"} & {tag for tag, _ in elements[:place]}
+        for _, attributes in elements:
+            assert "style" not in attributes
+            assert not any(name.startswith("on") for name in attributes)
+        assert re.findall(r"<script(?! src=)", page) == []
+
+
+def test_pages_are_whole_documents_with_landmarks_one_title_and_ordered_headings(site):
+    for page in pages(site).values():
+        assert page.startswith('<!DOCTYPE html>\n<html lang="en">')
+        tags = read(page).tags()
+        for once in ("h1", "main", "header", "footer"):
+            assert tags.count(once) == 1
+        assert tags.count("title") == 1 + tags.count("circle")  # drawings name their dots
+        levels = [int(tag[1]) for tag in tags if re.fullmatch(r"h[1-6]", tag)]
+        assert levels[0] == 1
+        assert all(after - before <= 1 for before, after in pairwise(levels))
+        ids = read(page).attributes("id")
+        assert len(ids) == len(set(ids))
+        assert tags.count("table") == tags.count("caption")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_shown_as_text_and_adds_no_element(text):
+    harmless, files = render([hostile_board("harmless")]), render([hostile_board(text)])
+    assert len(files) == len(harmless)
+    for name in files:
+        assert re.fullmatch(r"(checkpoints/)?[a-z0-9._~-]+", name)
+        assert "/../" not in f"/{name}"
+    shown = "".join(character if character.isprintable() else "\ufffd" for character in text)
+    index, plain = read(files["index.html"]), read(harmless["index.html"])
+    assert index.tags() == plain.tags()
+    assert shown.split()[0] in index.text
+    assert "\u202e" not in index.text
+    for page in (page for name, page in files.items() if name.startswith("checkpoints/")):
+        assert not {"img", "base", "script"} & set(read(page).tags())
+        assert not [link for link in read(page).attributes("href") if "javascript" in link[:12]]
+
+
+@given(text=st.text(min_size=1, max_size=40))
+@settings(max_examples=25, deadline=None)
+def test_no_text_at_all_changes_the_structure_of_a_page(text):
+    index = render([board(standing(checkpoint=record(f"n{text}", defense=f"d{text}")))])
+    plain = render([board(standing(checkpoint=record("n", defense="d")))])
+    assert read(index["index.html"]).tags() == read(plain["index.html"]).tags()
+    pair = [next(read(f).tags() for n, f in page.items() if "/" in n) for page in (index, plain)]
+    assert pair[0] == pair[1]
+
+
+def test_rebuilding_removes_only_pages_that_the_site_wrote(boards, site):
+    notes = site / "notes.txt"
+    notes.write_text("mine")
+    (site / "checkpoints" / "mine.html").write_text("mine too")
+    build(boards[1:], site)
+    left = {path.name for path in (site / "checkpoints").iterdir()}
+    assert left == {"mine.html", "trades-cifar10-resnet18-reduced-s0.html"}
+    assert notes.read_text() == "mine"
+
+
+def test_a_foreign_file_under_a_name_of_ours_is_refused_and_kept(boards, tmp_path):
+    (tmp_path / "index.html").write_text("my home page")
+    with pytest.raises(HarnessError, match=r"index\.html' is there already"):
+        build(boards, tmp_path)
+    assert contents(tmp_path) == {"index.html": b"my home page"}
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        '{"files": ["../precious", "/etc/passwd", "checkpoints/../../precious", "precious", 7]}',
+        '{"files": 7}',
+        "[]",
+        "not json",
+        "\x00\xff",
+    ],
+)
+def test_a_manipulated_manifest_removes_nothing(boards, tmp_path, manifest):
+    (tmp_path / "precious").write_text("keep")
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "precious").write_text("keep")
+    (folder / MANIFEST).write_text(manifest, encoding="latin-1")
+    build(boards, folder)
+    assert (tmp_path / "precious").read_text() == (folder / "precious").read_text() == "keep"
+    listed = json.loads((folder / MANIFEST).read_text())["files"]
+    assert set(listed) == set(contents(folder)) - {MANIFEST, "precious"}
+
+
+@pytest.mark.parametrize("survived", range(1, 6))
+def test_a_killed_build_leaves_whole_files_and_the_next_one_finishes(
+    boards, tmp_path, monkeypatch, survived
+):
+    folder = tmp_path / "site"
+    complete = render(boards)
+    writes, real = [], site_module._write_whole
+
+    def write(path, content):
+        if len(writes) == survived:
+            raise KeyboardInterrupt
+        writes.append(path)
+        real(path, content)
+
+    monkeypatch.setattr(site_module, "_write_whole", write)
+    with pytest.raises(KeyboardInterrupt):
+        build(boards, folder)
+    for name, content in contents(folder).items():
+        assert name == MANIFEST or content == complete[name]
+    assert not (folder / "index.html").exists()
+    monkeypatch.undo()
+    build(boards, folder)
+    assert {k: v for k, v in contents(folder).items() if k != MANIFEST} == complete
+
+
+def test_a_full_disk_keeps_the_earlier_site_and_leaves_no_scraps(boards, site, monkeypatch):
+    before = contents(site)
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(HarnessError, match="No space left on device"):
+        build(boards[1:], site)
+    assert contents(site) == before
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(boards, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("no folder")
+    for folder in (blocked, blocked / "below"):
+        with pytest.raises(HarnessError, match=r"cannot write the site to .*file"):
+            build(boards, folder)
+    assert blocked.read_text() == "no folder"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_a_sentence(boards, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(HarnessError, match="Permission denied"):
+        build(boards, tmp_path / "site")
+
+
+def test_files_are_readable_for_a_web_server(site):
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (site / "index.html").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+@pytest.mark.parametrize("boards", [[], [board()]])
+def test_an_empty_database_gives_a_page_that_says_what_to_run(boards, tmp_path):
+    parsed = read(build(boards, tmp_path).read_bytes())
+    assert "table" not in parsed.tags()
+    for command in ("harness demo", "harness eval --adaptive --all", "harness site"):
+        assert command in parsed.text
+
+
+def test_five_hundred_rows_stay_small_and_build_fast(tmp_path):
+    total = 1000
+    rows = []
+    for place in range(500):
+        name = f"trades_ancra-cifar10-resnet18-full-s{place:03d}"
+        checkpoint = record(
+            name, defense="trades_ancra", architecture="resnet18", parameters=11_173_962
+        )
+        places = (place // 3 * 3 + 1, place // 3 * 3 + 3)
+        robust = rate(500 - place // 2, total)
+        rows.append(standing(checkpoint=checkpoint, examples=total, robust=robust, rank=places))
+    started = time.perf_counter()
+    index = build([board(*rows)], tmp_path)
+    assert time.perf_counter() - started < 30
+    assert index.stat().st_size < 300_000
+    assert len(read(index.read_bytes()).rows) == 501
+
+
+def test_the_site_needs_neither_torch_nor_matplotlib():
+    code = "import sys, leaderboard.site; print(*{'torch', 'matplotlib'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout.strip() == ""
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_every_pair_of_text_and_background_has_the_contrast_of_wcag_aa(scheme):
+    sheet = (Path(site_module.__file__).parent / "static" / "style.css").read_text("utf-8")
+    block = re.findall(r":root \{(.*?)\}", sheet, re.DOTALL)[scheme]
+    colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", block))
+    pairs = [(text, back) for text in ("ink", "quiet", "accent") for back in ("paper", "raised")]
+    pairs += [("ink", "sunk"), ("quiet", "sunk"), ("accent", "sunk"), ("red", "raised")]
+    pairs += [("red", "red-pale"), ("amber", "amber-pale"), ("amber", "raised"), ("red", "sunk")]
+    for text, back in pairs:
+        light, dark = sorted((_luminance(colours[text]), _luminance(colours[back])), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, back)

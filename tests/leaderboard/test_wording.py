@@ -1,0 +1,101 @@
+"""How numbers and names read, and that no name becomes a dangerous path, link or command."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic_boards import rate, record, standing
+
+from leaderboard import wording
+
+
+@given(st.text())
+def test_a_slug_is_one_safe_file_name(name):
+    slug = wording.slug(name)
+    assert set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789._-~")
+    assert 0 < len(slug) <= 80
+    assert not slug.startswith((".", "-"))
+
+
+@given(st.lists(st.text(alphabet="aAbB-_./~ é\\", max_size=6), unique=True, max_size=40))
+def test_two_names_never_share_a_slug(names):
+    assert len({wording.slug(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("A", "a"),
+        ("a b", "a-b"),
+        ("a/b", "a\\b"),
+        ("", " "),
+        ("x" * 90, "x" * 91),
+        ("e\u0301", "é"),
+    ],
+)
+def test_slugs_differ_where_file_systems_would_fold_names_together(pair):
+    assert wording.slug(pair[0]) != wording.slug(pair[1])
+
+
+def test_a_slug_cannot_be_taken_by_spelling_out_the_slug_of_another_name():
+    assert wording.slug(wording.slug("A")) != wording.slug("A")
+
+
+@pytest.mark.parametrize("name", ["con", "nul.txt", "com1", "..", ".", "-x", ".hidden"])
+def test_names_that_a_system_reserves_are_not_file_names(name):
+    assert "~" in wording.slug(name)
+
+
+def test_plain_names_stay_readable_in_the_address():
+    assert wording.slug("trades-digits-cnn-smoke-s0") == "trades-digits-cnn-smoke-s0"
+
+
+@given(st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"])))
+def test_the_command_survives_a_shell_whatever_the_name(name):
+    words = shlex.split(wording.reproduce(standing(checkpoint=record(name))))
+    assert words[:2] == ["harness", "eval"]
+    assert words.count(name) >= 1
+    assert not name.startswith("-") or words[words.index("--") + 1 :] == [name]
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "percent", "interval"),
+    [
+        (105, 200, "52.5", "45.6–59.3"),
+        (592, 1000, "59.2", "56.1–62.2"),
+        (5199, 10000, "51.99", "51.01–52.97"),
+        (0, 200, "0.0", "0.0–1.9"),
+        (0, 0, "–", ""),
+    ],
+)
+def test_rates_read_with_as_many_decimals_as_the_images_fill(count, total, percent, interval):
+    one = rate(count, total)
+    assert (wording.percent(one), wording.interval(one)) == (percent, interval)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "href"),
+    [
+        ("arxiv", "1901.08573", "https://arxiv.org/abs/1901.08573"),
+        ("arxiv", "cs.LG/0701001", "https://arxiv.org/abs/cs.LG/0701001"),
+        ("arxiv", "1901.08573/../../evil", ""),
+        ("code", "https://example.org/a", "https://example.org/a"),
+        ("code", "http://example.org/a", ""),
+        ("code", "javascript:alert(1)", ""),
+        ("code", " https://example.org", ""),
+        ("title", "1901.08573", ""),
+    ],
+)
+def test_only_arxiv_numbers_and_plain_https_become_links(key, text, href):
+    assert wording.link(key, text) == href
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(4.25, "4.2 s"), (83.4, "1 min 23 s"), (3600, "1 h 00 min"), (34_000, "9 h 26 min")],
+)
+def test_durations_read_in_the_unit_a_person_would_use(seconds, text):
+    assert wording.duration(seconds) == text
