@@ -204,7 +204,7 @@ def _plain(build: Build) -> tuple[Trunk, Head]:
 
 def _seeded(seed: int, role: str, build: Callable[[], Network]) -> Network:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator(seed, "weights", role).initial_seed())
+        torch.default_generator.manual_seed(generator(seed, "weights", role).initial_seed())
         return build()
 
 

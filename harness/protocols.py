@@ -62,7 +62,7 @@ def _standard(capabilities: Capabilities) -> list[AttackSpec]:
 
 def _surfaces(capabilities: Capabilities) -> list[AttackSpec]:
     """Every surface that the capabilities allow, with cross-entropy and a scale-free loss."""
-    suite = _on(capabilities, "logits")[1:]  # its cross-entropy is in the first stage
+    suite = _on(capabilities, "logits")
     suite.append(attack_spec("pgd", steps=100, loss="margin"))
     suite.append(attack_spec("apgd_ce", surface="rescaled(std)"))
     if capabilities.scale != 1.0:
@@ -79,7 +79,8 @@ def _surfaces(capabilities: Capabilities) -> list[AttackSpec]:
             suite += _on(capabilities, f"straight_through({temperature})")
     if capabilities.training_loss:
         suite.append(attack_spec("apgd_ce", surface="training_loss"))
-    return suite
+    done = _standard(capabilities)
+    return [spec for spec in suite if spec not in done]
 
 
 def _on(capabilities: Capabilities, surface: str) -> list[AttackSpec]:

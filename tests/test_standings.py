@@ -270,6 +270,16 @@ def test_a_plan_that_covers_images_with_another_seed_is_not_complete(bench: Benc
     assert (bench.rows()[0].rank, bench.rows()[0].seed) == ((1, 1), 1)
 
 
+def test_images_whose_clean_decision_is_unknown_do_not_count(bench: Bench) -> None:
+    checkpoint = bench.checkpoint("one")
+    bench.record(checkpoint, CLEAN, "0001")
+    bench.record(checkpoint, A, "100000")
+    assert bench.rows()[0].examples == 4
+    bench.plan(checkpoint, "standard-1", (A, CORRECT))
+    (standing,) = bench.rows()
+    assert (standing.examples, standing.robust.count, standing.rank) == (4, 2, (1, 1))
+
+
 def test_rows_that_the_paired_test_does_not_separate_share_their_places(bench: Bench) -> None:
     for name, broken in [("first", 60), ("second", 62), ("last", 95)]:
         checkpoint = bench.checkpoint(name)

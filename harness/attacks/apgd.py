@@ -215,8 +215,9 @@ def _examine(state: _State, window: int) -> None:
     """Halve the step and go back to the best point where the climb has stalled.
 
     Where we differ from the reference: the first window compares with the loss at the start
-    instead of an unwritten 0, and a restored image starts without momentum instead of with the
-    distance between two unrelated points.
+    instead of an unwritten 0; a restored image starts without momentum instead of with the
+    distance between two unrelated points; and its next loss is compared with the restored one
+    instead of with that of the point it left.
     """
     rarely = state.increases <= _RHO * window
     stuck = ~state.halved_at_check & (state.best_loss <= state.loss_at_check)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from harness.registry import Registry
 
 Run = Callable[..., None]
 Cost = Callable[[Mapping[str, Any]], tuple[int, int]]
+
+_LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def attack(
 
 
 def attack_spec(
-    name: str, *, surface: str = "logits", loss: str | None = None, **parameters: Value
+    name: str, /, *, surface: str = "logits", loss: str | None = None, **parameters: Value
 ) -> AttackSpec:
     """The full specification of an attack, defaults filled in.
 
@@ -159,7 +162,7 @@ def _loss(entry: Attack, surface: str, loss: str | None) -> str:
         if loss not in {None, "own"}:
             raise HarnessError("the surface 'training_loss' brings its own loss: leave out loss=.")
         return "own"
-    chosen = loss or entry.losses[0]
+    chosen = entry.losses[0] if loss is None else loss
     if chosen not in entry.losses:
         raise unknown_name(f"loss of {entry.name}", chosen, entry.losses)
     return chosen
@@ -167,17 +170,18 @@ def _loss(entry: Attack, surface: str, loss: str | None) -> str:
 
 def _checked(entry: Attack, key: str, value: Value) -> Value:
     default = entry.parameters[key]
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value) is not type(default):
+    is_whole = type(default) is float and type(value) is int
+    if type(value) is not type(default) and not is_whole:
         raise HarnessError(
             f"{entry.name}: {key} takes a {type(default).__name__} such as {default} "
-            f"but is '{value}'."
+            f"but is '{str(value)[:40]}'."
         )
-    low, high = entry.limits.get(key, (float("-inf"), float("inf")))
+    low, high = entry.limits.get(key, (-_LARGEST, _LARGEST))
     if isinstance(value, int | float) and not low <= value <= high:
-        raise HarnessError(f"{entry.name}: {key} must lie in [{low:g}, {high:g}] but is {value}.")
-    return value
+        raise HarnessError(
+            f"{entry.name}: {key} must lie in [{low:g}, {high:g}] but is {str(value)[:40]}."
+        )
+    return float(value) if is_whole else value
 
 
 def _own_loss(*_: object) -> Any:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from harness.threat import ThreatModel
 
-_L2_SHRINK = 1 - 1e-6
-"""Float32 rounding of a projected L2 perturbation is far below this: it stays in the ball."""
+_L2_SHRINK = 1 - 1e-9
+"""Float64 rounding of a Euclidean norm is far below this: a projected image stays in the ball."""
 
 
 def floor_float(value: Fraction) -> float:
@@ -62,10 +62,7 @@ class Ball:
     def project(self, candidate: Tensor) -> Tensor:
         """The nearest allowed image (L-infinity: exact; L2: radially, then the box)."""
         if self.threat.norm == "l2":
-            difference = candidate - self.images
-            length = per_image_norm(difference).clamp(min=1e-12)
-            factor = (self.epsilon * _L2_SHRINK / length).clamp(max=1.0)
-            candidate = self.images + difference * factor
+            candidate = self._shorten(candidate)
         return torch.minimum(torch.maximum(candidate, self.low), self.high)
 
     def random_start(self, uniform: Tensor) -> Tensor:
@@ -95,6 +92,16 @@ class Ball:
         if self.threat.norm == "linf":
             return gradient.sign()
         return gradient / per_image_norm(gradient).clamp(min=1e-12)
+
+    def _shorten(self, candidate: Tensor) -> Tensor:
+        """Radially into the L2 ball; each pixel is rounded towards the clean one (13.4)."""
+        clean = self.images.double()
+        difference = candidate.double() - clean
+        length = per_image_norm(difference).clamp(min=1e-12)
+        difference = difference * (self.epsilon * _L2_SHRINK / length).clamp(max=1.0)
+        rounded = (clean + difference).float()
+        outwards = (rounded.double() - clean).abs() > difference.abs()
+        return torch.where(outwards, torch.nextafter(rounded, self.images), rounded)
 
 
 def per_image_norm(difference: Tensor) -> Tensor:

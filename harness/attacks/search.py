@@ -11,6 +11,7 @@ from harness.attacks.geometry import Ball
 from harness.attacks.losses import AttackLoss
 from harness.attacks.streams import Streams
 from harness.attacks.surfaces import Points, Surface
+from harness.errors import ModelError
 
 
 class Look(NamedTuple):
@@ -82,12 +83,17 @@ class Search:
             candidate: [n, C, H, W], inside the ball.
             loss: (logits, labels, targets) -> [n].
             targets: [n], for a targeted loss.
+
+        Raises:
+            ModelError: the model's backward pass raised.
         """
+        if len(positions) == 0:
+            return _nothing(candidate)
         points = self._points(positions, targets)
         candidate = candidate.detach().requires_grad_()
         with torch.enable_grad():
             value, deployed = self.surface(candidate, points, loss)
-            (gradient,) = torch.autograd.grad(value.sum(), candidate)
+            gradient = _gradient(value, candidate)
         self.backwards[positions] += 1
         kept = self._record(positions, candidate.detach(), value.detach(), deployed.detach())
         return Look(value.detach(), torch.nan_to_num(gradient, 0.0, 0.0, 0.0), kept)
@@ -96,6 +102,8 @@ class Search:
         self, positions: Tensor, candidate: Tensor, loss: AttackLoss, targets: Tensor | None = None
     ) -> Look:
         """Judge candidates without differentiating; `gradient` is empty."""
+        if len(positions) == 0:
+            return _nothing(candidate)
         points = self._points(positions, targets)
         with torch.no_grad():
             value, deployed = self.surface(candidate, points, loss)
@@ -103,12 +111,16 @@ class Search:
         return Look(value, torch.empty(0), kept)
 
     def rivals(self, positions: Tensor, count: int) -> Tensor:
-        """[n, count] int64: the wrong classes with the largest clean logits, best first."""
+        """[n, count] int64: the wrong classes with the largest clean logits, best first.
+
+        No more than there are wrong classes.
+        """
         with torch.no_grad():
             logits = self.surface.rank(self.ball.images[positions]).clone()
         self.forwards[positions] += 1
         logits.scatter_(1, self.labels[positions][:, None], -torch.inf)
-        return logits.argsort(dim=1, descending=True, stable=True)[:, :count]
+        ranked = logits.argsort(dim=1, descending=True, stable=True)[:, :-1]  # the label is last
+        return ranked[:, :count]
 
     def _points(self, positions: Tensor, targets: Tensor | None) -> Points:
         return Points(self.ball.images[positions], self.labels[positions], targets)
@@ -127,6 +139,24 @@ class Search:
         self.looks[positions] += 1
         self.forwards[positions] += self.surface.forwards
         return ~self.broken[positions] if self.drops_broken else torch.ones_like(wrong)
+
+
+def _nothing(candidate: Tensor) -> Look:
+    """A look at no images, without the model: many cannot flatten an empty batch."""
+    return Look(candidate.new_empty(0), candidate, candidate.new_empty(0, dtype=torch.bool))
+
+
+def _gradient(value: Tensor, candidate: Tensor) -> Tensor:
+    try:
+        (gradient,) = torch.autograd.grad(value.sum(), candidate)
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        raise ModelError(
+            "no_gradient",
+            f"the model's backward pass raised {type(error).__name__}: "
+            f"{reason[0] if reason else ''}",
+        ) from error
+    return gradient
 
 
 def is_right(logits: Tensor, labels: Tensor) -> Tensor:

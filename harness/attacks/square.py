@@ -34,7 +34,8 @@ def square(
     """Recolour random square windows to +-epsilon and keep what lowers the margin.
 
     Differences from AutoAttack's code: every image draws its own colours, so that its result
-    does not depend on its batch mates; the window may touch the last row and column.
+    does not depend on its batch mates; the window may touch the last row and column; a positive
+    value is no reason to accept, since on other surfaces it does not mean misclassified.
 
     Args:
         search: what to attack.
@@ -80,7 +81,7 @@ def _run(search: Search, loss: AttackLoss, queries: int, p_init: float, restart:
         )
         candidate = _recolour(best, ball, colours[:, query], top, left, side)
         look = search.judge(active, candidate, loss)
-        accepted = (look.value > value) | (look.value >= 0)
+        accepted = look.value > value
         best = torch.where(accepted[:, None, None, None], candidate, best)
         value = torch.where(accepted, look.value, value)
         kept = look.kept

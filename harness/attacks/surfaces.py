@@ -138,7 +138,7 @@ class LabelGate(Surface):
 
     def __call__(self, images: Tensor, points: Points, loss: AttackLoss) -> tuple[Tensor, Tensor]:
         gated = self.model(images, select=points.labels).logits
-        return loss(gated, points.labels, points.targets), self.model(images).logits.detach()
+        return loss(gated, points.labels, points.targets), self.model(images.detach()).logits
 
     def rank(self, images: Tensor) -> Tensor:
         return self.model(images).logits
@@ -172,7 +172,7 @@ class Training(Surface):
 
     def __call__(self, images: Tensor, points: Points, loss: AttackLoss) -> tuple[Tensor, Tensor]:
         del loss
-        return self.training_loss.value(images, points), self.model(images).logits.detach()
+        return self.training_loss.value(images, points), self.model(images.detach()).logits
 
     def rank(self, images: Tensor) -> Tensor:
         return self.model(images).logits

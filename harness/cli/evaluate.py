@@ -16,32 +16,34 @@ if TYPE_CHECKING:
     from harness.identity import CheckpointRecord, Failure
     from harness.standings import Standing
 
+POSITIVE = click.IntRange(min=1)
+
 
 @click.command("eval")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--all", "everything", is_flag=True, help="Every stored checkpoint.")
 @click.option("--adaptive", is_flag=True, help="The same as --protocol adaptive.")
-@click.option("--protocol", help="Default: standard. See: harness list protocols.")
-@click.option("--attacks", help="Attacks by name instead: pgd,apgd_ce.")
-@click.option("--attack", multiple=True, help="One with settings: 'pgd(steps=100,loss=margin)'.")
-@click.option("--dataset", help="Test on this one; with --all, only its checkpoints.")
+@click.option("--protocol", metavar="P", help="Default: standard.")
+@click.option("--attacks", metavar="A,B", help="Attacks by name instead: pgd,apgd_ce.")
+@click.option("--attack", multiple=True, metavar="A", help="Such as 'pgd(steps=100,loss=margin)'.")
+@click.option("--dataset", metavar="D", help="Test on D; with --all, only its checkpoints.")
 @options.DATA_DIR
-@click.option("--examples", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option("--examples", type=POSITIVE, default=1000, metavar="N", help="Default: 1000.")
 @options.NORM
 @options.EPSILON
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), default=250, show_default=True)
-@click.option("--workers", type=click.IntRange(min=1), help="Processes; default: processors.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Default: 0.")
+@click.option("--batch-size", type=POSITIVE, default=250, metavar="N", help="Default: 250.")
+@click.option("--workers", type=POSITIVE, metavar="N", help="Default: one per processor.")
 @options.JSON
-@click.option("--bits", type=click.Path(path_type=Path), help="Write per-image bits (.npz).")
+@click.option("--bits", type=click.Path(path_type=Path), metavar="FILE.npz", help="Per-image bits.")
 @options.NO_DOWNLOAD
 @options.DRY_RUN
 @options.everywhere
 @click.pass_context
 def evaluate(context: click.Context, /, **given: Any) -> None:
-    """Attack stored checkpoints. NAME is a checkpoint or a defense (all its checkpoints).
+    """Attack stored checkpoints; NAME is one, or a defense: all of its own.
 
-    What is stored already is not run again; more --examples add to it.
+    What is stored is not run again; more --examples add to it.
     """
     options.speak(quiet=given["quiet"], verbose=given["verbose"])
     with options.open_store(given["db"]) as store:

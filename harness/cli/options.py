@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from harness import __version__
 from harness.errors import HarnessError
 from harness.identity import Value
 
@@ -18,32 +19,32 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-JSON = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document, nothing else."
-)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 DATA_DIR = click.option(
     "--data-dir",
+    metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Where the images are: torchvision's files, parquet or an image folder.",
+    help="torchvision's files, parquet or image folder.",
 )
 NO_DOWNLOAD = click.option("--no-download", is_flag=True, help="Never fetch missing data.")
-NORM = click.option("--norm", help="linf or l2; default: the dataset's.")
-EPSILON = click.option("--epsilon", help="Such as 8/255; default: the dataset's.")
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would run, and how long.")
+NORM = click.option("--norm", metavar="NORM", help="linf or l2; default: the dataset's.")
+EPSILON = click.option("--epsilon", metavar="E", help="Such as 8/255; default: the dataset's.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would run and how long.")
 
 
 def everywhere(command: Command) -> Command:
-    """Add --db, --device, -q and -v."""
+    """Add --db, --device, -q, -v and --version."""
     for option in (
+        click.version_option(__version__, prog_name="harness"),
         click.option("-v", "--verbose", is_flag=True, help="Say more."),
         click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong."),
         click.option(
             "--device",
             type=click.Choice(["auto", "cpu", "cuda"]),
             default="auto",
-            help="Where to compute; default: cuda if there is one.",
+            help="Default: cuda if there is one.",
         ),
-        click.option("--db", help="Database file or URL; default: HARNESS_DB or results.db."),
+        click.option("--db", metavar="URL", help="Default: HARNESS_DB or results.db."),
     ):
         command = option(command)
     return command

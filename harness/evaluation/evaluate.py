@@ -7,7 +7,7 @@ import time
 import torch
 from torch import Tensor
 
-from harness.attacks.attack import run_attack
+from harness.attacks.attack import ATTACKS, run_attack
 from harness.attacks.geometry import Ball
 from harness.attacks.search import Search, is_right
 from harness.attacks.streams import Streams
@@ -147,5 +147,5 @@ def _attack(
         forwards=search.forwards,
         backwards=search.backwards,
     )
-    if not search.backwards.any():
+    if ATTACKS[job.attack.attack].knowledge == "query":
         tally.queries += int(search.forwards.sum())

@@ -73,13 +73,13 @@ def as_outputs(found: object) -> Outputs:
     """What a module returned, as `Outputs`.
 
     Raises:
-        ModelError: neither a tensor nor `Outputs`.
+        ModelError: neither a tensor nor `Outputs` of tensors.
     """
-    if isinstance(found, Outputs):
-        return found
-    if isinstance(found, Tensor):
-        return Outputs(found)
-    raise ModelError(
-        "wrong_type",
-        f"the model returned a {type(found).__name__}: expected logits [N, K] or Outputs.",
-    )
+    outputs = found if isinstance(found, Outputs) else Outputs(found)  # type: ignore[arg-type]
+    for logits in outputs.every_logits():
+        if not isinstance(logits, Tensor):
+            raise ModelError(
+                "wrong_type",
+                f"the model returned a {type(logits).__name__}: expected logits [N, K] or Outputs.",
+            )
+    return outputs

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from harness.data.datasets import Dataset
-from harness.errors import HarnessError, ModelError
+from harness.errors import HarnessError
 from harness.evaluation.handle import Handle, as_outputs
 from harness.identity import Capabilities, CheckpointRecord, digest
 from harness.models.network import parameter_count
 from harness.models.weights import file_sha256, read_weights, write_weights
+from harness.outputs import Outputs
 
 _WRAPPERS = ("state_dict", "model_state_dict", "net", "model")
 
@@ -98,16 +99,13 @@ def probe(module: nn.Module, images: Tensor, classes: int) -> Capabilities:
     try:
         with torch.no_grad():
             found = as_outputs(module.eval()(images))
-        given = found.logits.shape[-1] if found.logits.ndim == 2 else 0
-        if given and given != classes:
-            raise HarnessError(
-                f"the model returns {given} classes but the dataset has {classes}: choose the "
-                "dataset that it was trained for."
-            )
+        _check_answer(found, classes)
         has_gate = bool(found.auxiliary) and _takes_select(module)
         with torch.no_grad():
             Handle(module, classes, has_gate=has_gate)(images)
-    except (ModelError, RuntimeError, TypeError, ValueError) as error:
+    except HarnessError:
+        raise
+    except Exception as error:
         reason = str(error).strip().splitlines()
         raise HarnessError(
             f"the model cannot take images {tuple(images.shape)} in [0, 1]: "
@@ -122,6 +120,20 @@ def probe(module: nn.Module, images: Tensor, classes: int) -> Capabilities:
     )
 
 
+def _check_answer(found: Outputs, classes: int) -> None:
+    given = found.logits.shape[-1] if found.logits.ndim == 2 else classes
+    if given != classes:
+        raise HarnessError(
+            f"the model returns {given} classes but the dataset has {classes}: choose the "
+            "dataset that it was trained for."
+        )
+    if type(found.logit_scale) not in {int, float} or not 1e-4 <= found.logit_scale < 1e6:
+        raise HarnessError(
+            f"the model's logit_scale is {found.logit_scale!s:.40}: it must be a plain number "
+            "from 0.0001 to 1000000, what the training loss multiplied the logits by."
+        )
+
+
 def _takes_select(module: nn.Module) -> bool:
     return "select" in inspect.signature(module.forward).parameters
 
@@ -130,8 +142,10 @@ def _module(place: str) -> Any:
     if not place.endswith(".py"):
         try:
             return importlib.import_module(place)
-        except ImportError as error:
-            raise HarnessError(f"cannot import {place}: {error}.") from error
+        except (Exception, SystemExit) as error:
+            raise HarnessError(
+                f"cannot import {place}: {type(error).__name__}: {error}."
+            ) from error
     path = _file(place)
     name = f"harness_model_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -142,7 +156,7 @@ def _module(place: str) -> Any:
     sys.path.insert(0, str(path.parent))  # the file may import its neighbours
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that parses arguments exits
         raise HarnessError(f"{path} fails on import: {type(error).__name__}: {error}.") from error
     finally:
         sys.path.remove(str(path.parent))
@@ -152,7 +166,7 @@ def _module(place: str) -> Any:
 def _call(function: Callable[[], Any], reference: str) -> nn.Module:
     try:
         module = function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise HarnessError(f"{reference} raised {type(error).__name__}: {error}.") from error
     if not isinstance(module, nn.Module):
         raise HarnessError(
@@ -171,7 +185,7 @@ def _file(place: str) -> Path:
 def _find(place: str) -> str | None:
     try:
         spec = importlib.util.find_spec(place)
-    except (ImportError, ValueError) as error:
+    except (Exception, SystemExit) as error:
         raise HarnessError(f"cannot find the module {place}: {error}.") from error
     if spec is None:
         raise HarnessError(f"there is no module named {place}.")

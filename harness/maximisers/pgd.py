@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from harness.attacks.geometry import Ball
 from harness.batch import Answers, Batch, evaluating
+from harness.errors import unknown_name
 
 InnerLoss = Callable[[Answers], Tensor]
 
@@ -28,6 +29,10 @@ class Pgd:
 
     climbs: str = "ce"
     noise: float = 0.001
+
+    def __post_init__(self) -> None:
+        if self.climbs not in {"ce", "kl"}:
+            raise unknown_name("inner loss", self.climbs, ["ce", "kl"])
 
     def __call__(self, batch: Batch) -> Tensor:
         """[N, C, H, W], inside the ball and the box."""

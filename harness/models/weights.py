@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
-import pickle
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,20 +36,20 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        scratch = path.parent / f".{secrets.token_hex(8)}.part"
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with scratch.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(scratch).replace(path)
+            scratch.replace(path)
         except BaseException:
-            Path(scratch).unlink(missing_ok=True)
+            scratch.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise HarnessError(
             f"cannot write {path}: {error.strerror or error}. Free some space or choose another "
-            "folder (HARNESS_CHECKPOINTS)."
+            "folder (for checkpoints: HARNESS_CHECKPOINTS)."
         ) from error
 
 
@@ -65,8 +65,9 @@ def write_weights(state: Mapping[str, Tensor], folder: Path) -> tuple[str, str]:
     )
     sha256 = hashlib.sha256(content).hexdigest()
     name = f"{sha256}.safetensors"
-    if not (folder / name).exists():
-        write_whole(folder / name, content)
+    path = folder / name
+    if not path.exists() or file_sha256(path) != sha256:  # training again mends a damaged file
+        write_whole(path, content)
     return name, sha256
 
 
@@ -78,7 +79,7 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, Any]:
         sha256: what its content must be, or empty.
 
     Raises:
-        HarnessError: missing, too large, changed, or holding anything but tensors.
+        HarnessError: missing, too large, changed, or holding more than tensors and plain values.
     """
     content = _content(path)
     found = hashlib.sha256(content).hexdigest()
@@ -87,8 +88,9 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, Any]:
             f"the weights {path.name} have SHA-256 {found[:12]}, recorded is {sha256[:12]}: the "
             "file was changed or damaged. Restore it, or train or add the checkpoint again."
         )
-    if content[:2] == b"PK" or content[:1] == b"\x80":
-        return _read_torch(path)
+    # safetensors start with the length of their JSON, whose first bytes may be those of a pickle
+    if content[8:9] != b"{" and (content[:2] == b"PK" or content[:1] == b"\x80"):
+        return _read_torch(path, content)
     try:
         return dict(load_safetensors(content))
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
@@ -108,17 +110,10 @@ def _content(path: Path) -> bytes:
         raise HarnessError(f"cannot read the weights {path}: {error.strerror or error}.") from error
 
 
-def _read_torch(path: Path) -> dict[str, Any]:
+def _read_torch(path: Path, content: bytes) -> dict[str, Any]:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        ValueError,
-        EOFError,
-        KeyError,
-        TypeError,
-    ) as error:
+        found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes fail in every way: IndexError, struct.error, ...
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise HarnessError(
             f"{path} holds more than tensors, or is damaged, and was not run ({reason[:200]}). "

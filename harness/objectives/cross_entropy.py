@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from harness.batch import ADVERSARIAL, CLEAN, Batch
+from harness.errors import unknown_name
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,10 @@ class CrossEntropy:
     """
 
     on: str = ADVERSARIAL
+
+    def __post_init__(self) -> None:
+        if self.on not in {CLEAN, ADVERSARIAL}:
+            raise unknown_name("kind of image", self.on, [CLEAN, ADVERSARIAL])
 
     @property
     def needs(self) -> frozenset[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from harness.batch import CLEAN, NEGATIVE, Batch
+from harness.errors import HarnessError
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class NegativeContrast:
 
     weight: float = 3.0
     alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise HarnessError(f"alpha must lie in [0, 1] but is {self.alpha}.")
 
     @property
     def needs(self) -> frozenset[str]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 
 from harness.errors import HarnessError
+
+_EPOCH = re.compile(r"\s*[0-9]{1,6}\s*")
 
 
 def one_cycle(peak: float, progress: float) -> float:
     """Cosine from peak/25 up to the peak at 30 % of the run, then cosine down to almost 0.
 
-    Smith and Topin, 2018 (arXiv:1708.07120), in the form PyTorch's `OneCycleLR` gives it.
+    Smith and Topin, 2018 (arXiv:1708.07120), with the shape and defaults of PyTorch's
+    `OneCycleLR`. That one ends each phase a step earlier: it reaches the peak at step 0.3 T - 1
+    and the end at T - 1, this one at 0.3 T and T, so that a rate depends on progress alone.
 
     Args:
         peak: the highest learning rate.
@@ -39,9 +44,9 @@ def parse_drops(text: str) -> tuple[int, ...]:
     Raises:
         HarnessError: something else than increasing positive whole numbers.
     """
-    pieces = [piece.strip() for piece in text.split(",") if piece.strip()]
-    if not all(piece.isdigit() for piece in pieces):
-        raise HarnessError(f"drops are epochs such as 75,90,100 but are '{text}'.")
+    pieces = text.split(",") if text.strip() else []
+    if not all(_EPOCH.fullmatch(piece) for piece in pieces):
+        raise HarnessError(f"drops are epochs such as 75,90,100 but are '{text[:60]}'.")
     drops = tuple(int(piece) for piece in pieces)
     if any(b <= a for a, b in zip((0, *drops), drops, strict=False)):
         raise HarnessError(f"drops must be positive and increase but are '{text}'.")

@@ -22,9 +22,23 @@ from harness.store.opening import open_database
 from harness.store.rows import Images, RecordedAttack, Run, Slice, check_name
 from harness.threat import ThreatModel
 
-__all__ = ["Images", "MergeReport", "RecordedAttack", "Run", "Slice", "Store", "check_name"]
+__all__ = [
+    "Images",
+    "MergeReport",
+    "RecordedAttack",
+    "Run",
+    "Slice",
+    "Store",
+    "check_name",
+    "weights_are_here",
+]
 
 Range = tuple[int, int]
+
+
+def weights_are_here(record: CheckpointRecord, folder: Path) -> bool:
+    """Whether the checkpoint can be evaluated here, or its weights stayed on another machine."""
+    return (folder / record.weights).is_file()
 
 
 class Store:

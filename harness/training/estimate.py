@@ -12,6 +12,9 @@ from harness.data.splits import Split
 from harness.training.loop import Training, step_count
 from harness.training.request import TrainingRequest
 
+_ENOUGH = 5.0
+"""Seconds of measuring after which no further step is taken."""
+
 
 def steps_per_epoch(request: TrainingRequest, data: Split) -> int:
     """Steps that one pass over the images takes."""
@@ -21,13 +24,13 @@ def steps_per_epoch(request: TrainingRequest, data: Split) -> int:
 def seconds_per_step(
     request: TrainingRequest, data: Split, device: str, *, steps: int = 2
 ) -> float:
-    """Seconds of one training step, the fastest of a few after a warm-up step."""
+    """Seconds of one training step, the fastest of a few."""
     with tempfile.TemporaryDirectory() as folder:
         run = Training(request, data, Path(folder), device)
         order = torch.arange(len(data), device=device)
-        found = []
-        for number in range(steps + 1):
+        found: list[float] = []
+        while len(found) <= steps and sum(found) < _ENOUGH:
             started = time.perf_counter()
-            run.step(0, number % run.steps_per_epoch, order).item()
+            run.step(0, len(found) % run.steps_per_epoch, order).item()
             found.append(time.perf_counter() - started)
-    return min(found[1:])
+    return min(found)

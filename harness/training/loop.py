@@ -97,7 +97,7 @@ def train(
         report: told about progress.
 
     Raises:
-        HarnessError: the loss became NaN or infinite; the last good state stays.
+        HarnessError: the loss or a weight became NaN or infinite; the last good state stays.
     """
     run = Training(request, data, folder, device)
     if report:
@@ -209,18 +209,32 @@ class Training:
         values: list[float] = torch.stack(waiting).tolist()
         for offset, value in enumerate(values):
             if not math.isfinite(value):
-                raise HarnessError(
-                    f"the loss became {value} at epoch {epoch + 1}, step "
-                    f"{last - len(values) + 2 + offset}. The last good state is kept in "
-                    f"{self.path.name}; try a lower rate, for instance "
-                    f"--set learning_rate={self.recipe.learning_rate / 10:g}."
-                )
+                step = last - len(values) + 1 + offset
+                raise self._diverged(f"the loss became {value}", epoch, step)
         self.progress.sum += sum(values)
         return values[-1]
 
+    def _diverged(self, what: str, epoch: int, step: int) -> HarnessError:
+        kept = (
+            f"The last good state is kept in {self.path.name}; try" if self.path.exists() else "Try"
+        )
+        return HarnessError(
+            f"{what} at epoch {epoch + 1}, step {step + 1}. {kept} a lower rate, for instance "
+            f"--set learning_rate={self.recipe.learning_rate / 10:g}."
+        )
+
     def _save(self, epoch: int, step: int) -> None:
         self.progress.steps = epoch * self.steps_per_epoch + step
+        self._check_weights()
         save_state(self.path, self.players, self.optimiser, self.progress)
+
+    def _check_weights(self) -> None:
+        """The last loss was finite, its gradient need not have been."""
+        last = divmod(self.progress.steps - 1, self.steps_per_epoch)
+        for network in self.players.modules().values():
+            for name, values in network.state_dict().items():
+                if not values.isfinite().all():
+                    raise self._diverged(f"{name} became NaN or infinite", *last)
 
 
 def learning_rate(recipe: Recipe, epoch: int, progress: float) -> float:

@@ -108,6 +108,10 @@ def training_request(
     entry = DEFENSES[defense]
     chosen_scale = scale or ("smoke" if dataset.name == "digits" else "reduced")
     recipe, for_architecture = scaled(entry.recipe, chosen_scale, dataset.name)
+    asked = dict(settings or {})
+    for key in ("architecture", "recipe.architecture"):  # it decides what the others may be
+        if key in asked:
+            architecture = str(asked.pop(key))
     if architecture is not None:
         recipe = recipe.changed(architecture=architecture)
         for_architecture = {
@@ -117,7 +121,7 @@ def training_request(
         }
     if epochs is not None:
         recipe = recipe.changed(epochs=epochs)
-    parts = sort_settings(defense, recipe.architecture, settings or {})
+    parts = sort_settings(defense, recipe.architecture, asked)
     recipe = recipe.changed(**parts["recipe"])
     _, full = entry.compose(parts["defense"])
     shape_settings = {

@@ -45,15 +45,15 @@ def load_state(
     """
     if not path.exists():
         return
-    found: dict[str, Any] = read_weights(path)
     try:
+        found: dict[str, Any] = read_weights(path)
         for role, network in players.modules().items():
             network.load_state_dict(found["networks"][role])
         optimiser.load_state_dict(found["optimiser"])
         for field in fields(progress):
             setattr(progress, field.name, found["progress"][field.name])
-    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+    except Exception as error:  # damaged bytes fail in every way
         raise HarnessError(
-            f"the unfinished run in {path} cannot be read ({type(error).__name__}). Delete the "
-            "file to start that training from the beginning."
+            f"the unfinished run in {path} cannot be read, it is probably damaged. Delete the file "
+            "to start that training from the beginning."
         ) from error
