@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from harness.batch import ADVERSARIAL, CLEAN, NEGATIVE, TEACHER, Batch, InnerBudget, Negatives, PerHead
+from harness.batch import (
+    ADVERSARIAL,
+    CLEAN,
+    NEGATIVE,
+    TEACHER,
+    Batch,
+    InnerBudget,
+    Negatives,
+    PerHead,
+)
 from harness.defense import DEFENSES, Build, Defense, Paper, defense
 from harness.errors import HarnessError
 from harness.hooks.reverse_attention import ReverseAttention
@@ -124,9 +133,7 @@ def test_cross_entropy_per_output_averages_to_the_check_cases(objective, values)
 
 def test_trades_per_output_is_cross_entropy_plus_beta_times_the_divergence():
     batch = batch_of(Defense(Trades()), auxiliary=True)
-    values = [
-        (Trades(beta=1)(batch, k) - Trades(beta=0)(batch, k)).mean().item() for k in range(3)
-    ]
+    values = [(Trades(beta=1)(batch, k) - Trades(beta=0)(batch, k)).mean().item() for k in range(3)]
     assert values == pytest.approx([0.184297, 0.062033, 0.077320], abs=1e-6)
 
 

@@ -325,6 +325,19 @@ def test_a_row_carries_its_failures(bench: Bench, row: CheckpointRecord) -> None
     assert bench.measure(row, 4, (A, CORRECT)).failures == (failure,)
 
 
+def test_a_checkpoint_that_failed_at_once_has_a_row_of_no_images_with_its_reason(
+    bench: Bench, row: CheckpointRecord
+) -> None:
+    failed = bench.checkpoint("broken")
+    failure = Failure(failed.digest, "digits", IMAGES, THREAT, "none", "non_finite", "NaN", "2026")
+    bench.store.record_failure(failure)
+    first, last = bench.rows()
+    assert (first.checkpoint.name, last.checkpoint.name) == ("trades", "broken")
+    assert (last.examples, last.robust.total, last.rank) == (0, 0, None)
+    assert last.failures == (failure,)
+    assert "NaN" in as_json(boards(bench.store))
+
+
 def test_an_empty_store_has_no_boards(bench: Bench) -> None:
     bench.checkpoint("one")
     assert boards(bench.store) == ()

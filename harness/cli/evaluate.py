@@ -46,7 +46,7 @@ def evaluate(context: click.Context, /, **given: Any) -> None:
     What is stored is not run again; more --examples add to it.
     """
     options.speak(quiet=given["quiet"], verbose=given["verbose"])
-    with options.open_store(given["db"]) as store:
+    with options.open_store(given["db"], create=False) as store:
         campaigns = _campaigns(store, given)
         if given["dry_run"]:
             _estimate(campaigns)

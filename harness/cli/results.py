@@ -32,9 +32,9 @@ def export(file: Path, db: str | None, device: str, quiet: bool, verbose: bool) 
     """Write every board to FILE.json or FILE.csv."""
     del device, verbose
     from harness.models.weights import write_whole
-    from harness.standings import boards, to_csv, to_json
+    from harness.standings import as_csv, as_json, boards
 
-    writers = {".json": to_json, ".csv": to_csv}
+    writers = {".json": as_json, ".csv": as_csv}
     if file.suffix not in writers:
         raise HarnessError(f"{file} must end in .json or .csv.")
     with options.open_store(db, create=False, read_only=True) as store:

@@ -87,7 +87,8 @@ class _Tally:
     def put(self, chosen: Tensor, **values: Tensor) -> None:
         """Per-image numbers of the chosen positions."""
         for name, value in values.items():
-            self.columns[name][chosen] = value.detach().cpu().double()
+            numbers = value.detach().cpu().double()
+            self.columns[name][chosen] = numbers.where(torch.isfinite(numbers), torch.nan)
 
     def outcome(self, job: Job, runtime: Runtime, seconds: float) -> Outcome:
         """Everything as plain values."""

@@ -88,4 +88,6 @@ def _failure(job: Job, status: str, message: str) -> Failure:
         attack=job.attack.label,
         status=status,
         message=message[:1000],
+        first=job.first,
+        last=job.last,
     )

@@ -6,14 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import groupby
 
 import numpy as np
 
 from harness.errors import HarnessError
 from harness.identity import CLEAN, AttackSpec, CheckpointRecord, Failure, Plan
 from harness.standings.row import Row, Scope, make_row
-from harness.standings.values import Board, Standing
+from harness.standings.values import Board, Rate, Standing
 from harness.statistics import rank_groups, separated
 from harness.store.bits import Bits
 from harness.store.evidence import Evidence, Member, Search, gather
@@ -21,6 +20,7 @@ from harness.store.store import Store
 from harness.threat import ThreatModel
 
 Owner = tuple[str, str, str, ThreatModel]
+_BoardKey = tuple[str, str, ThreatModel]
 
 
 def boards(store: Store) -> tuple[Board, ...]:
@@ -28,15 +28,17 @@ def boards(store: Store) -> tuple[Board, ...]:
 
     A row counts the images that its most adaptive complete protocol covers, and on them every
     verified attack that is stored, of whatever protocol and seed. A checkpoint that no adaptive
-    or standard protocol covers has a row without rank, below the others.
+    or standard protocol covers has a row without rank, below the others, and one that failed
+    before anything was found has a row of no images with its failures.
     """
     with store.snapshot():
         known = _Known.read(store)
-        found = [
-            [row for evidence in group for row in known.rows(evidence)]
-            for _, group in groupby(gather(store.slices()), key=_board_of)
-        ]
-    return tuple(sorted((_board(rows) for rows in found if rows), key=_board_order))
+        found = [row for evidence in gather(store.slices()) for row in known.rows(evidence)]
+    found += known.failed(row.standing for row in found)
+    by_board: dict[_BoardKey, list[Row]] = defaultdict(list)
+    for row in found:
+        by_board[_board_of(row.standing)].append(row)
+    return tuple(sorted((_board(rows) for rows in by_board.values()), key=_board_order))
 
 
 def measure(
@@ -145,6 +147,36 @@ class _Known:
             make_row(evidence, record, self.specs, self.failures[owner], scope)
             for record in self.checkpoints[evidence.checkpoint]
         ]
+
+    def failed(self, rows: Iterable[Standing]) -> list[Row]:
+        """A row of no images for everything that failed and has none."""
+        there = {(row.checkpoint.digest, *_board_of(row)) for row in rows}
+        return [
+            _empty_row(record, failures)
+            for owner, failures in self.failures.items()
+            if owner not in there
+            for record in self.checkpoints[owner[0]]
+        ]
+
+
+def _empty_row(checkpoint: CheckpointRecord, failures: Sequence[Failure]) -> Row:
+    first, nothing = failures[0], Rate(0, 0, 0.0, 1.0)
+    standing = Standing(
+        checkpoint=checkpoint,
+        dataset=first.dataset,
+        images=first.images,
+        threat=first.threat,
+        seed=0,
+        examples=0,
+        clean=nothing,
+        robust=nothing,
+        standard=None,
+        is_adaptive=False,
+        protocols=(),
+        attacks=(),
+        failures=tuple(failures),
+    )
+    return Row(standing, np.zeros(0, dtype=np.bool_), is_ranked=False)
 
 
 def _owner(value: Evidence | Plan | Failure) -> Owner:
@@ -271,8 +303,8 @@ def _row_order(row: Row) -> tuple[float, float, str]:
     return -standing.robust.fraction, -standing.clean.fraction, standing.checkpoint.name
 
 
-def _board_of(evidence: Evidence) -> tuple[str, str, ThreatModel]:
-    return evidence.dataset, evidence.images, evidence.threat
+def _board_of(value: Standing) -> _BoardKey:
+    return value.dataset, value.images, value.threat
 
 
 def _board_order(board: Board) -> tuple[str, str, str, Fraction]:

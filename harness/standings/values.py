@@ -20,8 +20,8 @@ class Rate:
 
     @property
     def fraction(self) -> float:
-        """`count / total`."""
-        return self.count / self.total
+        """`count / total`; 0 where nothing was counted (`total` says so)."""
+        return self.count / self.total if self.total else 0.0
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ def checkpoint(row: rows.Row) -> CheckpointRecord:
     for name in ("weights_sha256", "model_sha256"):
         if row[name] != "":
             _text(row[name], name, SHA256)
+    row = {**row, "model": _file_name(_text(row["model"], "model", _LINE))}
     for name in ("weights", "model"):
         _relative(row[name], name)
     _text(row["created"], "created", _TIME)
@@ -191,6 +192,11 @@ def _text(value: Any, what: str, pattern: re.Pattern[str]) -> str:
     if not isinstance(value, str) or pattern.fullmatch(value) is None:
         raise ValueError(f"{what} is {value!r:.80}")
     return value
+
+
+def _file_name(model: str) -> str:
+    """`FILE.py:CALLABLE` without its folder: the file stayed on the other machine."""
+    return re.split(r"[/\\]", model)[-1]
 
 
 def _relative(value: Any, what: str) -> None:

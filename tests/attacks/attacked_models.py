@@ -120,7 +120,12 @@ def search_on(
 
 
 def attacked(
-    spec: AttackSpec | str, model: object, images: Tensor, labels: Tensor, threat: ThreatModel, **how
+    spec: AttackSpec | str,
+    model: object,
+    images: Tensor,
+    labels: Tensor,
+    threat: ThreatModel,
+    **how,
 ) -> Search:
     """The finished search of one attack."""
     spec = attack_spec(spec) if isinstance(spec, str) else spec

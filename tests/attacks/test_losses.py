@@ -62,7 +62,9 @@ def test_losses_stay_per_image(name):
     logits = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
     labels, targets = torch.arange(6) % 5, (torch.arange(6) + 1) % 5
     together = LOSSES[name](logits, labels, targets)
-    alone = [LOSSES[name](logits[i : i + 1], labels[i : i + 1], targets[i : i + 1]) for i in range(6)]
+    alone = [
+        LOSSES[name](logits[i : i + 1], labels[i : i + 1], targets[i : i + 1]) for i in range(6)
+    ]
     assert torch.equal(together, torch.cat(alone))
 
 
@@ -84,7 +86,9 @@ def test_equal_logits_give_a_finite_ratio(name):
     assert torch.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize(("name", "fewest"), [("ce", 2), ("margin", 2), ("dlr", 3), ("dlr_targeted", 4)])
+@pytest.mark.parametrize(
+    ("name", "fewest"), [("ce", 2), ("margin", 2), ("dlr", 3), ("dlr_targeted", 4)]
+)
 def test_a_loss_is_refused_below_its_fewest_classes(name, fewest):
     check_classes(name, fewest)
     LOSSES[name](torch.randn(2, fewest), torch.tensor([0, 1]), torch.tensor([1, 0]))

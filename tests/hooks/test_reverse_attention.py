@@ -1,0 +1,209 @@
+"""Reverse attention against `ancra.md` section 8: pooled cases, gates, structure."""
+
+import pytest
+import torch
+from torch import nn
+
+from harness.heads.linear import Linear
+from harness.hooks.reverse_attention import ReverseAttention
+from harness.models.architectures import ARCHITECTURES
+from harness.models.network import Network, gate_rows
+from harness.models.trunk import Trunk
+from harness.outputs import SoftSelect
+
+TRUNKS = [
+    ("small_resnet", (1, 8, 8), 3),
+    ("resnet18", (3, 32, 32), 2),
+    ("preactresnet18", (3, 64, 64), 2),
+    ("wrn_28_10", (3, 16, 16), 1),
+]
+
+
+class OneBlock(Trunk):
+    """The maps are the features: one block that changes nothing, 1x1 maps."""
+
+    def __init__(self, channels):
+        super().__init__((channels, 1, 1), channels=channels, halvings=0, window=None)
+        self.block = nn.Identity()
+
+    @property
+    def blocks(self):
+        return (self.block,)
+
+    def _before_last_stage(self, images):
+        return images
+
+
+def pooled(weight, bias):
+    weight = torch.tensor(weight, dtype=torch.float64)
+    trunk, head = OneBlock(weight.shape[1]), Linear().build(*weight.T.shape).double()
+    head.weight.data.copy_(weight)
+    head.bias.data.copy_(torch.tensor(bias))
+    return Network(trunk, head, ReverseAttention(blocks=1).build(trunk)).eval()
+
+
+def answer(network, z, select=None):
+    images = torch.tensor(z, dtype=torch.float64).reshape(1, -1, 1, 1)
+    gate = None if select is None else torch.tensor([select])
+    outputs = network(images, select=gate)
+    return outputs.auxiliary[0][0].tolist(), outputs.logits[0].tolist()
+
+
+RA_W, RA_B = [[1, 0, 2], [0, 1, 1]], [0.5, -0.5]
+WRONG_WAY = [[-2, 0, 1], [0, -2, 1]]
+
+
+@pytest.mark.parametrize(
+    ("z", "select", "p", "final"),
+    [
+        ([0.5, 0.1, 1], None, [3.0, 0.6], [5.0, 1.5]),
+        ([0.5, 0.1, 1], 1, [3.0, 0.6], [2.5, 0.6]),
+        ([1, 2, 0], 1, [1.5, 1.5], [0.5, 1.5]),
+    ],
+    ids=["RA-1", "RA-2", "RA-3"],
+)
+def test_pooled_outputs_are_those_of_the_check_cases(z, select, p, final):
+    found_p, found_final = answer(pooled(RA_W, RA_B), z, select)
+    assert found_p == pytest.approx(p, abs=1e-12)
+    assert found_final == pytest.approx(final, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("z", "p", "final", "prediction"),
+    [
+        ([0.4, 0.5, 1], [0.2, 0], [2.6, 1.0], 0),
+        ([0.6, 0.5, 1], [-0.2, 0], [1.0, 3.0], 1),
+        ([0.6, 0.3, 1], [-0.2, 0.4], [1.0, 2.2], 1),
+    ],
+)
+def test_the_wrong_way_attack_repairs_what_it_attacks(z, p, final, prediction):
+    found_p, found_final = answer(pooled(WRONG_WAY, [0.0, 0.0]), z)
+    assert found_p == pytest.approx(p, abs=1e-12)
+    assert found_final == pytest.approx(final, abs=1e-12)
+    assert int(found_final[1] > found_final[0]) == prediction
+
+
+@pytest.mark.parametrize(
+    ("z", "signs"), [([0.4, 0.5, 1.0], [1, 0]), ([0.6, 0.5, 1.0], [0, -1]), ([0.6, 0.3, 1.0], [0, -1])]
+)
+def test_ascent_on_the_final_logits_climbs_another_function_than_the_decision(z, signs):
+    network = pooled(WRONG_WAY, [0.0, 0.0])
+    label = torch.tensor([1])
+    gradients = []
+    for k in (0, 1):
+        images = torch.tensor(z, dtype=torch.float64).reshape(1, 3, 1, 1).requires_grad_()
+        loss = nn.functional.cross_entropy(network(images).every_logits()[k], label)
+        gradients.append(torch.autograd.grad(loss, images)[0].flatten())
+    assert gradients[0][:2].sign().tolist() == signs
+    assert gradients[1][:2].sign().tolist() == [-1, 1]
+
+
+def test_a_supplied_label_is_echoed():
+    p, final = answer(pooled(WRONG_WAY, [0.0, 0.0]), [0.6, 0.5, 1], select=0)
+    assert p[1] > p[0]
+    assert final == pytest.approx([3.4, 1.0], abs=1e-12)
+
+
+def test_the_gradient_reaches_the_weights_as_classifier_and_as_gate():
+    network = pooled(RA_W, RA_B)
+    images = torch.tensor([0.5, 0.1, 1], dtype=torch.float64).reshape(1, 3, 1, 1)
+    network(images, select=torch.tensor([0])).logits[0, 1].backward()
+    z, w = torch.tensor([0.5, 0.1, 1.0]).double(), torch.tensor(RA_W).double()
+    torch.testing.assert_close(network.head.weight.grad[1], z * w[0])  # d/dW[1]: the classifier
+    torch.testing.assert_close(network.head.weight.grad[0], z * w[1])  # d/dW[0]: the gate
+
+
+def hooked(name, shape, width, blocks=2):
+    torch.manual_seed(0)
+    trunk = ARCHITECTURES[name].build(shape, width=width)
+    head = Linear().build(trunk.features, 5)
+    return Network(trunk, head, ReverseAttention(blocks=blocks).build(trunk)).double().eval()
+
+
+@pytest.mark.parametrize(("name", "shape", "width"), TRUNKS)
+def test_the_final_logits_classify_the_gated_features(name, shape, width):
+    """Weighting the map before pooling equals weighting the features after it."""
+    network = hooked(name, shape, width)
+    labels = torch.tensor([3, 0, 4])
+    with torch.no_grad():
+        outputs = network(torch.rand(3, *shape, dtype=torch.float64), select=labels)
+        gated = outputs.features * network.head.weight[labels]
+        torch.testing.assert_close(outputs.logits, network.head(gated))
+        torch.testing.assert_close(outputs.auxiliary[-1], network.head(outputs.features))
+
+
+@pytest.mark.parametrize(("name", "shape", "width"), TRUNKS)
+def test_a_plain_state_dict_fits_without_missing_or_unexpected_keys(name, shape, width):
+    network = hooked(name, shape, width)
+    plain = Network(network.trunk, network.head)
+    found = network.load_state_dict(plain.state_dict())
+    assert (found.missing_keys, found.unexpected_keys) == ([], [])
+    assert list(network.state_dict()) == list(plain.state_dict())
+
+
+@pytest.mark.parametrize(("name", "shape", "width"), TRUNKS)
+def test_the_first_auxiliary_output_is_the_plain_classifier_after_that_block(name, shape, width):
+    network = hooked(name, shape, width)
+    trunk, images = network.trunk, torch.rand(2, *shape, dtype=torch.float64)
+    with torch.no_grad():
+        maps = trunk.stem(images)
+        for block in trunk.blocks[:-1]:
+            maps = block(maps)
+        expected = network.head(trunk.pool(trunk.finish(maps)))
+        first = network(images).auxiliary[0]
+        assert torch.equal(first, expected)
+        assert torch.equal(first, network(images, select=torch.tensor([1, 2])).auxiliary[0])
+
+
+@pytest.mark.parametrize(("name", "shape", "width"), TRUNKS)
+def test_each_block_is_gated_by_its_own_argmax_when_deployed(name, shape, width):
+    network = hooked(name, shape, width)
+    images = torch.rand(6, *shape, dtype=torch.float64)
+    with torch.no_grad():
+        deployed = network(images)
+        trunk, head = network.trunk, network.head
+        maps = trunk.stem(images)
+        for block in trunk.blocks[:-2]:
+            maps = block(maps)
+        for block, auxiliary in zip(trunk.blocks[-2:], deployed.auxiliary, strict=True):
+            maps = trunk.finish(block(maps))
+            torch.testing.assert_close(auxiliary, head(trunk.pool(maps)))
+            maps = maps * trunk.spread(head.weight[auxiliary.argmax(1)], maps)
+        torch.testing.assert_close(deployed.logits, head(trunk.pool(maps)))
+
+
+def test_train_mode_does_not_change_which_class_selects():
+    network = hooked("small_resnet", (1, 8, 8), 3)
+    images = torch.rand(4, 1, 8, 8, dtype=torch.float64)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        network.train()(images)  # running statistics become those of this batch
+        batch_gate = network(images).auxiliary[0].argmax(1)
+        by_label = network(images, select=batch_gate)
+        assert torch.equal(by_label.auxiliary[1], network(images).auxiliary[1])
+
+
+def test_a_single_hooked_block_leaves_the_first_one_plain():
+    network = hooked("small_resnet", (1, 8, 8), 3, blocks=1)
+    plain = Network(network.trunk, network.head).eval()
+    images = torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        outputs = network(images)
+        assert len(outputs.auxiliary) == 1
+        torch.testing.assert_close(outputs.auxiliary[0], plain(images).logits)
+        torch.testing.assert_close(outputs.features, plain(images).features)
+
+
+def test_a_soft_gate_is_hard_forward_and_soft_backward():
+    auxiliary = torch.tensor([[1.0, 0.5, -1.0]], dtype=torch.float64, requires_grad=True)
+    weight = torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.0, 4.0]], dtype=torch.float64)
+    rows = gate_rows(auxiliary, weight, SoftSelect(temperature=0.5))
+    torch.testing.assert_close(rows, weight[:1])
+    (gradient,) = torch.autograd.grad(rows.sum(), auxiliary)
+    soft = torch.softmax(auxiliary / 0.5, 1) @ weight
+    (expected,) = torch.autograd.grad(soft.sum(), auxiliary)
+    torch.testing.assert_close(gradient, expected)
+    assert gradient.abs().max() > 0.1
+    assert not gate_rows(auxiliary, weight, None).requires_grad  # argmax has no gradient

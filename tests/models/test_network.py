@@ -1,0 +1,64 @@
+"""The network: one forward for every defense, normalisation inside it."""
+
+import pytest
+import torch
+
+from harness.heads.hypersphere import Hypersphere
+from harness.heads.linear import Linear
+from harness.models.architectures import ARCHITECTURES
+from harness.models.network import Network, Normalisation, parameter_count
+from harness.outputs import SoftSelect
+
+SHAPE = (3, 8, 8)
+
+
+def network_of(head=Linear(), normalisation=None, name="small_resnet"):  # noqa: B008
+    torch.manual_seed(0)
+    trunk = ARCHITECTURES[name].build(SHAPE, width=3)
+    return Network(trunk, head.build(trunk.features, 4), None, normalisation).eval()
+
+
+@pytest.mark.parametrize("name", ["small_resnet", "small_preactresnet"])
+def test_the_plain_forward_is_trunk_then_head(name):
+    network, images = network_of(name=name), torch.rand(2, *SHAPE)
+    outputs = network(images)
+    features = network.trunk(images)
+    assert torch.equal(outputs.features, features)
+    assert torch.equal(outputs.logits, network.head(features))
+    assert (outputs.auxiliary, outputs.logit_scale) == ((), 1.0)
+
+
+@pytest.mark.parametrize("select", [torch.tensor([1, 2]), SoftSelect()])
+def test_a_network_without_a_gate_ignores_the_selection(select):
+    network, images = network_of(), torch.rand(2, *SHAPE)
+    assert torch.equal(network(images, select=select).logits, network(images).logits)
+
+
+def test_the_scale_of_the_head_is_told_and_not_applied():
+    outputs = network_of(Hypersphere(scale=15.0))(torch.rand(2, *SHAPE))
+    assert outputs.logit_scale == 15.0
+    assert outputs.logits.abs().max() <= 1
+
+
+def test_normalisation_is_done_inside_and_per_channel():
+    mean, std = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.2, 0.5, 1.0])
+    network, images = network_of(normalisation=Normalisation(mean, std)), torch.rand(2, *SHAPE)
+    outside = torch.stack([(images[:, c] - mean[c]) / std[c] for c in range(3)], dim=1)
+    torch.testing.assert_close(network(images).features, network.trunk(outside))
+
+
+def test_normalisation_travels_with_the_weights_and_is_not_trained():
+    network = network_of(normalisation=Normalisation(torch.rand(3), torch.rand(3)))
+    names = set(network.state_dict())
+    assert {"normalisation.mean", "normalisation.std"} <= names
+    assert not any(name.startswith("normalisation") for name, _ in network.named_parameters())
+    assert set(network_of().state_dict()) == names - {"normalisation.mean", "normalisation.std"}
+
+
+def test_parameters_are_counted_once_and_buffers_not():
+    network = network_of()
+    by_hand = sum(value.numel() for _, value in network.named_parameters())
+    assert parameter_count(network) == by_hand
+    network.shared = network.head
+    assert parameter_count(network) == by_hand
+    assert by_hand < sum(value.numel() for value in network.state_dict().values())
