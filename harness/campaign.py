@@ -6,7 +6,7 @@ else the database holds, so resuming is a subtraction and needs no state of its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypedDict
@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.attacks.attack import ATTACKS
-from harness.data.datasets import Dataset
-from harness.data.splits import Split
+from harness.data import Dataset, Split
 from harness.evaluation.estimate import most_passes, seconds_per_pass
 from harness.evaluation.subject import load_subject
 from harness.evaluation.work import Work, do
@@ -76,6 +75,20 @@ class Scope(TypedDict):
     precision: str
 
 
+class Provenance(NamedTuple):
+    """How a run was made, recorded with its outcomes.
+
+    Args:
+        command: what was asked for.
+        versions: of everything a number may depend on.
+        device: in words.
+    """
+
+    command: str
+    versions: Mapping[str, str]
+    device: str
+
+
 class Report(Interface):
     """Where a campaign tells how far it is."""
 
@@ -103,6 +116,12 @@ class Subjects:
     data: Split
     data_dir: Path | None
     folder: Path
+
+    @property
+    def label(self) -> str:
+        """The dataset's name in every row, which says so where the pixels are not its own."""
+        other = self.data.is_exact is False
+        return f"{self.dataset.name} (other pixels)" if other else self.dataset.name
 
 
 class Estimate(NamedTuple):
@@ -133,14 +152,14 @@ class Campaign:
         subjects: Subjects,
         request: EvaluationRequest,
         runtime: Runtime,
-        *,
-        run: str | None = None,
+        provenance: Provenance | None = None,
     ) -> None:
         self._store = store
         self._subjects = subjects
         self.request = request
         self._runtime = runtime
-        self._run = run
+        self._provenance = provenance
+        self._run: str | None = None
         self.examples = min(request.examples, len(subjects.data))
         self._wanted = {r.digest: request.wanted(r.capabilities) for r in subjects.records}
         for record in subjects.records:
@@ -187,7 +206,7 @@ class Campaign:
     @property
     def dataset(self) -> str:
         """Name of the dataset that is tested on."""
-        return self._subjects.dataset.name
+        return self._subjects.label
 
     def execute(self, report: Report | None = None) -> list[Failure]:
         """Do what is missing, stage by stage, and record it.
@@ -196,7 +215,8 @@ class Campaign:
             The failures; each is recorded, and the rest of its row is left out.
         """
         data, dataset = self._subjects.data, self._subjects.dataset
-        self._store.record_dataset(dataset.name, data.sha256, len(data), dataset.classes)
+        label = self._subjects.label
+        self._store.record_dataset(label, data.sha256, len(data), dataset.classes)
         if self.request.protocol:
             for record in self._subjects.records:
                 self._store.record_plan(self._plan(record))
@@ -208,10 +228,14 @@ class Campaign:
                 ]
                 if report:
                     report.planned(len(work))
+                if work:
+                    self._start()
                 for piece in executor.map(do, work):
                     failures += self._record(piece)
                     if report:
                         report.done(*_told(piece))
+        if self._run is not None:
+            self._store.finish_run(self._run)
         return failures
 
     def standing(self, record: CheckpointRecord) -> Standing:
@@ -230,7 +254,7 @@ class Campaign:
 
     def _scope(self) -> Scope:
         return {
-            "dataset": self._subjects.dataset.name,
+            "dataset": self._subjects.label,
             "images": self._subjects.data.sha256,
             "threat": self.request.threat,
             "seed": self.request.seed,
@@ -260,6 +284,7 @@ class Campaign:
                 self._job(record, spec, population, first, last),
                 record,
                 tuple(populations[population][first:last].tolist()),
+                subjects.dataset.name,
                 subjects.folder,
                 subjects.data_dir,
                 self._runtime,
@@ -302,6 +327,12 @@ class Campaign:
             attacks=attacks,
             **self._scope(),
         )
+
+    def _start(self) -> None:
+        """Record that a run began, once there is something to do."""
+        if self._run is None and self._provenance is not None:
+            command, versions, device = self._provenance
+            self._run = self._store.start_run(command, versions=versions, device=device)
 
     def _record(self, piece: Outcome | Failure) -> list[Failure]:
         if isinstance(piece, Failure):

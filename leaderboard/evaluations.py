@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from harness.identity import CORRECT
 from harness.standings import AttackStanding, Rate, Standing
 from leaderboard import charts, wording
 
@@ -82,7 +83,7 @@ class Row:
             is_adaptive=standing.is_adaptive,
             architecture=record.architecture or wording.NOTHING,
             parameters=wording.count(record.parameters) if record.parameters else wording.NOTHING,
-            scale=record.scale,
+            scale=wording.scale(record),
             is_small_scale=wording.is_small_scale(record),
             examples=wording.count(standing.examples),
             attacks=wording.count(len(standing.attacks)),
@@ -110,7 +111,7 @@ class AttackRow:
     parameters: str
     population: str
     alone: Number
-    on_survivors: str
+    in_part: str
     after: Number
     lowered: str
     bar: tuple[charts.Strip, ...]
@@ -132,7 +133,7 @@ class AttackRow:
             parameters=_parameters(attack),
             population=wording.population(attack.population),
             alone=Number.of(attack.robust),
-            on_survivors=_on_survivors(attack),
+            in_part=_in_part(attack),
             after=Number.of(after),
             lowered=f"−{wording.plural(lost, 'image')}" if lost > 0 else "",
             bar=charts.bar(after.fraction, (after.low, after.high)) if after.total else (),
@@ -263,10 +264,13 @@ def _parameters(attack: AttackStanding) -> str:
     return ", ".join(pairs)
 
 
-def _on_survivors(attack: AttackStanding) -> str:
+def _in_part(attack: AttackStanding) -> str:
+    """What an attack did that has no accuracy of its own, since it left right images out."""
     if attack.robust is not None:
         return ""
-    return f"broke {wording.count(attack.broken)} of {wording.count(attack.attacked)}"
+    where = "some images" if attack.population == CORRECT else "survivors"
+    broken, attacked = wording.count(attack.broken), wording.count(attack.attacked)
+    return f"on {where}: broke {broken} of {attacked}"
 
 
 def _cost(attacks: Sequence[AttackStanding]) -> str:

@@ -87,7 +87,7 @@ class CheckpointPage:
         return cls(
             title=record.name,
             subtitle=_kind(record),
-            scale=record.scale,
+            scale=wording.scale(record),
             is_small_scale=wording.is_small_scale(record),
             evaluations=tuple(Evaluation.of(n, s) for n, s in enumerate(standings, start=1)),
             about=_about(record),
@@ -163,7 +163,7 @@ def _checkpoint_facts(record: CheckpointRecord) -> tuple[Fact, ...]:
     return (
         Fact("Origin", "trained by this harness" if is_ours else "trained elsewhere, then added"),
         Fact("Defense", record.defense or "not one of the harness"),
-        Fact("Scale of training", record.scale or "not known"),
+        Fact("Scale of training", wording.scale(record) or "not known"),
         Fact("Seed of training", str(record.seed)),
         Fact("Threat model of training", wording.threat(record.threat)),
         Fact("An attacker can reach", wording.reachable(record.capabilities)),

@@ -184,9 +184,15 @@ def title(record: CheckpointRecord) -> str:
     return record.defense or record.name
 
 
+def scale(record: CheckpointRecord) -> str:
+    """The scale of training, and whether its images were other than the published ones."""
+    other = record.training.get("exact_images") == "false"
+    return f"{record.scale}, other training pixels" if other else record.scale
+
+
 def is_small_scale(record: CheckpointRecord) -> bool:
     """Whether its numbers need the mark that training was shorter than in the paper."""
-    return record.scale not in {"", "full"}
+    return scale(record) not in {"", "full"}
 
 
 def settings(mapping: Mapping[str, object]) -> tuple[tuple[str, str], ...]:

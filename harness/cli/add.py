@@ -32,7 +32,7 @@ def add(
     safetensors or a plain PyTorch state dict.
     """
     del device
-    from harness.data.loading import dataset as dataset_named
+    from harness.data import dataset as dataset_named
     from harness.evaluation.third_party import added_record
     from harness.store.store import check_name
 

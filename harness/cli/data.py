@@ -23,7 +23,7 @@ def fetch(
 ) -> None:
     """Fetch DATASET, check it against its known digest and keep it for later."""
     del db, device
-    from harness.data.loading import fetch as fetch_dataset
+    from harness.data import fetch as fetch_dataset
 
     options.speak(quiet=quiet, verbose=verbose)
     click.echo(fetch_dataset(dataset, folder))

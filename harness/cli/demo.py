@@ -74,7 +74,7 @@ def _train(store: Store, folder: Path, device: str, workers: int, display: Displ
 def _evaluate(store: Store, folder: Path, device: str, workers: int, display: Display) -> None:
     from harness.campaign import Campaign, EvaluationRequest, Subjects
     from harness.cli.progress import CampaignDisplay
-    from harness.data.loading import dataset, load
+    from harness.data import dataset, load
     from harness.identity import Runtime
     from harness.protocols import protocol_named
 

@@ -13,8 +13,11 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.campaign import Campaign, EvaluationRequest
+    from harness.data import Dataset
     from harness.identity import CheckpointRecord, Failure
-    from harness.standings import Standing
+    from harness.standings import AttackStanding, Standing
+    from harness.store.store import Store
+    from harness.threat import ThreatModel
 
 POSITIVE = click.IntRange(min=1)
 
@@ -68,20 +71,11 @@ def evaluate(context: click.Context, /, **given: Any) -> None:
         context.exit(1)
 
 
-def _campaigns(store: Any, given: dict[str, Any]) -> list[Campaign]:
+def _campaigns(store: Store, given: dict[str, Any]) -> list[Campaign]:
     """One campaign per dataset, everything checked before anything runs."""
-    from harness.campaign import Campaign, Subjects
-    from harness.data.loading import dataset, load
-    from harness.executors.local import processors
-    from harness.identity import Runtime
-
     records = _chosen(store, given)
-    device = options.chosen_device(given["device"])
-    workers = given["workers"] or (processors() if device == "cpu" else 1)
-    runtime = Runtime(device, given["batch_size"], workers)
     if given["bits"] and len(records) != 1:
         raise HarnessError(f"--bits takes exactly one checkpoint but {len(records)} were chosen.")
-    folder = options.checkpoint_folder(store)
     by_dataset: dict[str, list[CheckpointRecord]] = {}
     for record in records:
         by_dataset.setdefault(given["dataset"] or record.dataset, []).append(record)
@@ -90,20 +84,38 @@ def _campaigns(store: Any, given: dict[str, Any]) -> list[Campaign]:
             f"--data-dir fits one dataset but the checkpoints need {', '.join(by_dataset)}: "
             "choose one with --dataset."
         )
-    campaigns = []
-    for name, group in by_dataset.items():
-        known = dataset(name)
-        _check_fit(group, known)
-        request = _request(
-            given, options.chosen_threat(given["norm"], given["epsilon"], known.threat)
-        )
-        data = load(name, "test", data_dir=given["data_dir"], download=not given["no_download"])
-        subjects = Subjects(group, known, data, given["data_dir"], folder)
-        campaigns.append(Campaign(store, subjects, request, runtime))
-    return campaigns
+    return [_campaign(store, given, name, group) for name, group in by_dataset.items()]
 
 
-def _chosen(store: Any, given: dict[str, Any]) -> list[CheckpointRecord]:
+def _campaign(
+    store: Store, given: dict[str, Any], name: str, group: list[CheckpointRecord]
+) -> Campaign:
+    from harness.campaign import Campaign, Provenance, Subjects
+    from harness.data import dataset, load
+    from harness.executors.local import processors
+    from harness.identity import Runtime
+
+    known = dataset(name)
+    _check_fit(group, known)
+    threat = options.chosen_threat(given["norm"], given["epsilon"], known.threat)
+    request = _request(given, threat)
+    data = load(name, "test", data_dir=given["data_dir"], download=not given["no_download"])
+    device = options.chosen_device(given["device"])
+    workers = given["workers"] or (processors() if device == "cpu" else 1)
+    return Campaign(
+        store,
+        Subjects(group, known, data, given["data_dir"], options.checkpoint_folder(store)),
+        request,
+        Runtime(device, given["batch_size"], workers),
+        Provenance(
+            f"eval {request.protocol or 'custom'}, {threat}, {len(group)} checkpoints",
+            options.versions(),
+            options.device_name(device),
+        ),
+    )
+
+
+def _chosen(store: Store, given: dict[str, Any]) -> list[CheckpointRecord]:
     from harness.errors import unknown_name
 
     if bool(given["names"]) == given["everything"]:
@@ -129,7 +141,7 @@ def _chosen(store: Any, given: dict[str, Any]) -> list[CheckpointRecord]:
     return list(found.values())
 
 
-def _check_fit(records: list[CheckpointRecord], dataset: Any) -> None:
+def _check_fit(records: list[CheckpointRecord], dataset: Dataset) -> None:
     for record in records:
         if record.capabilities.classes != len(dataset.classes):
             raise HarnessError(
@@ -138,7 +150,7 @@ def _check_fit(records: list[CheckpointRecord], dataset: Any) -> None:
             )
 
 
-def _request(given: dict[str, Any], threat: Any) -> EvaluationRequest:
+def _request(given: dict[str, Any], threat: ThreatModel) -> EvaluationRequest:
     from harness.attacks.attack import parse_attack, split_outside_parentheses
     from harness.campaign import EvaluationRequest
     from harness.identity import CORRECT
@@ -227,7 +239,7 @@ def _to_json(
     }
 
 
-def _attack_to_json(attack: Any, examples: int) -> dict[str, Any]:
+def _attack_to_json(attack: AttackStanding, examples: int) -> dict[str, Any]:
     """One attack; where it saw survivors only, its accuracy is that of both stages together."""
     both_stages = (attack.attacked - attack.broken) / examples
     return {

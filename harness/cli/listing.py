@@ -84,7 +84,7 @@ def _protocols() -> Rows:
 
 
 def _datasets() -> Rows:
-    from harness.data.datasets import DATASETS
+    from harness.data import DATASETS
 
     return [
         {

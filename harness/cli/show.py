@@ -86,7 +86,7 @@ def _show_standing(standing: Standing) -> None:
                 attack.label,
                 str(attack.attacked),
                 str(attack.broken),
-                percent(attack.robust) if attack.robust else "on survivors",
+                percent(attack.robust) if attack.robust else "in part",
                 percent(attack.union_after),
                 "-" if attack.sole_breaks is None else str(attack.sole_breaks),
                 f"{attack.forwards:,}",

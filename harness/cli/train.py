@@ -54,8 +54,8 @@ def train(
     KEY of --set is a setting of the defense, the architecture or the recipe; write defense.KEY,
     arch.KEY or recipe.KEY where two of them have it. `harness show DEFENSE` lists them.
     """
-    from harness.data.loading import dataset as dataset_named
-    from harness.data.loading import load
+    from harness.data import dataset as dataset_named
+    from harness.data import load
     from harness.store.store import check_name
     from harness.training.request import training_request
 

@@ -7,7 +7,7 @@ import time
 import torch
 
 from harness.attacks.attack import ATTACKS
-from harness.data.splits import Split
+from harness.data import Split
 from harness.evaluation.subject import Subject
 from harness.identity import CLEAN, AttackSpec
 

@@ -12,7 +12,7 @@ from harness.attacks.geometry import Ball
 from harness.attacks.search import Search, is_right
 from harness.attacks.streams import Streams
 from harness.attacks.surfaces import surface_named
-from harness.data.splits import Split
+from harness.data import Split
 from harness.errors import HarnessError, ModelError
 from harness.evaluation.subject import Subject
 from harness.identity import CLEAN, Job, Outcome, Runtime

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from harness.attacks.surfaces import Points, TrainingLoss
 from harness.batch import Batch, InnerBudget
-from harness.data.datasets import Dataset
+from harness.data import Dataset
 from harness.defense import DEFENSES, Build, Defense
 from harness.errors import HarnessError
 from harness.evaluation.handle import Handle, pad

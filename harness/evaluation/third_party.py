@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.data.datasets import Dataset
+from harness.data import Dataset
 from harness.errors import HarnessError
 from harness.evaluation.handle import Handle, as_outputs
 from harness.identity import Capabilities, CheckpointRecord, digest

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 
-from harness.data.loading import dataset, load
-from harness.data.splits import Split
+from harness.data import Split, dataset, load
 from harness.errors import HarnessError, ModelError
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.subject import Subject, load_subject
@@ -25,6 +24,7 @@ class Work:
         job: what to do.
         record: the checkpoint.
         attackable: which images of the slice are in the population.
+        dataset: registered name of the test images.
         folder: of the weights.
         data_dir: of the test images, None for the cache.
         runtime: where and in which batches.
@@ -33,6 +33,7 @@ class Work:
     job: Job
     record: CheckpointRecord
     attackable: tuple[bool, ...]
+    dataset: str
     folder: Path
     data_dir: Path | None
     runtime: Runtime
@@ -41,7 +42,7 @@ class Work:
 def do(work: Work) -> Outcome | Failure:
     """Do it. A model that misbehaves gives a failure, so that the campaign goes on."""
     try:
-        data = test_split(work.job.dataset, work.data_dir)
+        data = test_split(work.dataset, work.data_dir)
         subject = _subject(_Key(work))
         return evaluate(work.job, subject, data, torch.tensor(work.attackable), work.runtime)
     except ModelError as error:
@@ -76,7 +77,7 @@ class _Key:
 def _subject(key: _Key) -> Subject:
     work = key.work
     device = work.runtime.device
-    return load_subject(work.record, work.folder, dataset(work.job.dataset), device=device)
+    return load_subject(work.record, work.folder, dataset(work.dataset), device=device)
 
 
 def _failure(job: Job, status: str, message: str) -> Failure:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 import harness
-from harness.data.splits import Split
+from harness.data import Split
 from harness.defense import DEFENSES
 from harness.identity import CheckpointRecord, digest
 from harness.models.network import parameter_count

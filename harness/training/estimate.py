@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from harness.data.splits import Split
+from harness.data import Split
 from harness.training.loop import Training, step_count
 from harness.training.request import TrainingRequest
 

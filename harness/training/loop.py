@@ -13,8 +13,7 @@ from torch import Tensor
 
 from harness.attacks.streams import generator
 from harness.batch import Batch, InnerBudget
-from harness.data.augmentation import augment
-from harness.data.splits import Split
+from harness.data import Split, augment
 from harness.defense import Defense, Players
 from harness.errors import HarnessError
 from harness.recipe import Recipe

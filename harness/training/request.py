@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.data.datasets import Dataset
+from harness.data import Dataset
 from harness.defense import DEFENSES, Build, Defense
 from harness.errors import HarnessError, unknown_name
 from harness.identity import Value, digest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.data.loading import dataset, load
+from harness.data import dataset, load
 from harness.identity import CheckpointRecord, Value
 from harness.training.checkpoint import checkpoint_record
 from harness.training.loop import discard_state, train

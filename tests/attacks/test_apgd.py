@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from attacked_models import Always, Linear, Network, attacked, linf, pictures, small_convolution
+from attacked_models import Always, Linear, attacked, linf, pictures, small_convolution
 
 from harness.attacks.apgd import _examine, _remember_best, _State, _step, checkpoints
 from harness.attacks.attack import attack_spec
 from harness.attacks.geometry import Ball
 from harness.attacks.losses import LOSSES
+from harness.evaluation.handle import Handle
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_the_best_point_moves_only_to_a_strictly_larger_loss():
 
 @pytest.mark.parametrize("name", ["apgd_ce", "apgd_dlr"])
 def test_the_best_loss_never_falls_with_more_steps_of_the_same_run(name):
-    images, model = pictures(12, 3, 8, 8), Network(small_convolution())
+    images, model = pictures(12, 3, 8, 8), Handle(small_convolution(), 10)
     labels = model(images).logits.argmax(1)
     found = [
         attacked(attack_spec(name, steps=steps), model, images, labels, linf("1/255")).loss_best

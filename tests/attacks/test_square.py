@@ -4,11 +4,12 @@ import itertools
 
 import pytest
 import torch
-from attacked_models import Always, Linear, Network, linf, pictures, search_on, small_convolution
+from attacked_models import Always, Linear, linf, pictures, search_on, small_convolution
 
 from harness.attacks.attack import attack_spec, run_attack
 from harness.attacks.square import square, window_side
 from harness.attacks.surfaces import Auxiliary
+from harness.evaluation.handle import Handle
 from harness.outputs import Outputs
 
 
@@ -48,7 +49,7 @@ class Watched:
 
 
 def standing_images():
-    model = Watched(Network(small_convolution()))
+    model = Watched(Handle(small_convolution(), 10))
     images = pictures(6, 3, 8, 8)
     labels = model(images).logits.argmax(1)
     model.seen.clear()

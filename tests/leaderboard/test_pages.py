@@ -8,6 +8,7 @@ import pytest
 from page_reader import read
 from synthetic_boards import CIFAR, attack, board, failed, rate, record, standing
 
+from harness.identity import CORRECT
 from leaderboard.evaluations import Row
 from leaderboard.pages import CheckpointPage, IndexPage, address
 from leaderboard.site import render
@@ -212,3 +213,9 @@ def test_no_page_calls_anything_robust_as_a_verdict(boards):
         for allowed in ("robust harness", "robust accuracy"):
             text = text.replace(allowed, "")
         assert "robust" not in text
+
+
+def test_an_attack_on_some_right_images_is_not_said_to_have_seen_survivors() -> None:
+    half = attack("pgd@logits:ce", CORRECT, None, 160, 200)
+    page = CheckpointPage.from_standing(standing(attacks=(half,)))
+    assert page.evaluations[0].attacks[0].in_part == "on some images: broke 32 of 192"
