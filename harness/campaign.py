@@ -174,7 +174,7 @@ class Campaign:
         """
         return [
             (record, spec, last - first)
-            for record in self._subjects.records
+            for record in self._alive()
             for spec, _, first, last in self._missing(
                 record, ((CLEAN, EVERY), *self._wanted[record.digest])
             )
@@ -262,7 +262,9 @@ class Campaign:
         }
 
     def _alive(self) -> Iterator[CheckpointRecord]:
-        return (r for r in self._subjects.records if r.digest not in self._failed)
+        """One record per function: what has two names is attacked once."""
+        distinct = {record.digest: record for record in self._subjects.records}
+        return (record for key, record in distinct.items() if key not in self._failed)
 
     def _clean(self, record: CheckpointRecord) -> Stage:
         del record

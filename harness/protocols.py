@@ -80,7 +80,7 @@ def _surfaces(capabilities: Capabilities) -> list[AttackSpec]:
     if capabilities.training_loss:
         suite.append(attack_spec("apgd_ce", surface="training_loss"))
     done = _standard(capabilities)
-    return [spec for spec in suite if spec not in done]
+    return [spec for spec in dict.fromkeys(suite) if spec not in done]
 
 
 def _on(capabilities: Capabilities, surface: str) -> list[AttackSpec]:

@@ -56,9 +56,13 @@ class Registry(Generic[Entry]):
     def _discover(self) -> None:
         if self._is_complete:
             return
-        self._is_complete = True
-        package = importlib.import_module(self._package)
-        for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-            importlib.import_module(module.name)
-        for point in importlib.metadata.entry_points(group=self._group):
-            point.load()
+        self._is_complete = True  # at once: a module may look something up while it is imported
+        try:
+            package = importlib.import_module(self._package)
+            for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+                importlib.import_module(module.name)
+            for point in importlib.metadata.entry_points(group=self._group):
+                point.load()
+        except BaseException:
+            self._is_complete = False
+            raise

@@ -10,7 +10,9 @@ from harness.errors import HarnessError, unknown_name
 
 NORMS = ("linf", "l2")
 
-_NUMBER = re.compile(r"\d{1,9}(\.\d{1,12})?(/\d{1,9})?")
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?(/[0-9]+)?")
+_LONGEST = 30
+"""Characters of an epsilon as given and as printed, so that whatever is printed can be read."""
 _SMALL_DENOMINATOR = 16
 
 
@@ -53,14 +55,17 @@ def parse_fraction(text: str) -> Fraction:
         HarnessError: the text is no number, or its denominator is zero.
     """
     stripped = text.strip()
-    if _NUMBER.fullmatch(stripped) is None:
+    if len(stripped) > _LONGEST or _NUMBER.fullmatch(stripped) is None:
         raise HarnessError(
             f"'{text[:60]}' is no epsilon: write a fraction like 8/255 or a decimal like 0.031."
         )
     numerator, _, denominator = stripped.partition("/")
     if denominator and int(denominator) == 0:
         raise HarnessError(f"'{text}' divides by zero: write a fraction like 8/255.")
-    return Fraction(numerator) / int(denominator or 1)
+    value = Fraction(numerator) / int(denominator or 1)
+    if len(format_fraction(value)) > _LONGEST:
+        raise HarnessError(f"'{text}' has too many digits: write a fraction like 8/255.")
+    return value
 
 
 def format_fraction(value: Fraction) -> str:

@@ -50,9 +50,6 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         _complain("interrupted. What was finished is stored; the same command goes on from there.")
         code = 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        code = 0
     sys.exit(code if isinstance(code, int) else 0)
 
 

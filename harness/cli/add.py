@@ -34,18 +34,18 @@ def add(
     del device
     from harness.data import dataset as dataset_named
     from harness.evaluation.third_party import added_record
-    from harness.store.store import check_name
 
     options.speak(quiet=quiet, verbose=verbose)
-    check_name(name)
+    options.check_new_name(name)
     known = dataset_named(dataset)
-    with options.open_store(db) as store:
+    with options.open_store(db) as store, options.models_print_to_stderr():
         record = added_record(name, model, weights, known, options.checkpoint_folder(store))
         store.add_checkpoint(record)
     seen = record.capabilities
-    click.echo(
-        f"{name}: {record.parameters:,} parameters, {seen.classes} classes, "
-        f"{seen.auxiliary} auxiliary outputs"
-        f"{', a class-conditional gate' if seen.select else ''}"
-    )
+    if not quiet:
+        click.echo(
+            f"{name}: {record.parameters:,} parameters, {seen.classes} classes, "
+            f"{seen.auxiliary} auxiliary outputs"
+            f"{', a class-conditional gate' if seen.select else ''}"
+        )
     options.say(f"Next: harness eval {name} --adaptive", quiet=quiet)

@@ -72,7 +72,7 @@ def _train(store: Store, folder: Path, device: str, workers: int, display: Displ
 
 
 def _evaluate(store: Store, folder: Path, device: str, workers: int, display: Display) -> None:
-    from harness.campaign import Campaign, EvaluationRequest, Subjects
+    from harness.campaign import Campaign, EvaluationRequest, Provenance, Subjects
     from harness.cli.progress import CampaignDisplay
     from harness.data import dataset, load
     from harness.identity import Runtime
@@ -80,15 +80,15 @@ def _evaluate(store: Store, folder: Path, device: str, workers: int, display: Di
 
     known = dataset("digits")
     records = [record for record in store.checkpoints() if record.defense in DEFENSES]
-    display.line(f"attacking {len(records)} checkpoints, adaptive protocol, {EXAMPLES} images each")
-    protocol = protocol_named("adaptive")
-    campaign = Campaign(
-        store,
-        Subjects(records, known, load("digits", "test"), None, folder),
-        EvaluationRequest(protocol.key, protocol.wanted, EXAMPLES, known.threat),
-        Runtime(device, workers=workers),
-    )
-    campaign.execute(CampaignDisplay(display))
+    subjects = Subjects(records, known, load("digits", "test"), None, folder)
+    provenance = Provenance("demo", options.versions(), options.device_name(device))
+    for name in ("standard", "adaptive"):
+        display.line(f"attacking {len(records)} checkpoints: {name}, {EXAMPLES} images each")
+        protocol = protocol_named(name)
+        request = EvaluationRequest(protocol.key, protocol.wanted, EXAMPLES, known.threat)
+        campaign = Campaign(store, subjects, request, Runtime(device, workers=workers), provenance)
+        for failure in campaign.execute(CampaignDisplay(display)):
+            display.line(f"failed ({failure.status}): {failure.attack}: {failure.message}")
 
 
 def _print(found: Sequence[Board]) -> None:

@@ -34,7 +34,7 @@ POSITIVE = click.IntRange(min=1)
 @click.option("--examples", type=POSITIVE, default=1000, metavar="N", help="Default: 1000.")
 @options.NORM
 @options.EPSILON
-@click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Default: 0.")
+@click.option("--seed", type=options.SEED, default=0, metavar="N", help="Default: 0.")
 @click.option("--batch-size", type=POSITIVE, default=250, metavar="N", help="Default: 250.")
 @click.option("--workers", type=POSITIVE, metavar="N", help="Default: one per processor.")
 @options.JSON
@@ -52,7 +52,7 @@ def evaluate(context: click.Context, /, **given: Any) -> None:
     with options.open_store(given["db"], create=False) as store:
         campaigns = _campaigns(store, given)
         if given["dry_run"]:
-            _estimate(campaigns)
+            _estimate(campaigns, as_json=given["as_json"])
             return
         failures = _execute(campaigns, quiet=given["quiet"])
         standings = [
@@ -74,8 +74,7 @@ def evaluate(context: click.Context, /, **given: Any) -> None:
 def _campaigns(store: Store, given: dict[str, Any]) -> list[Campaign]:
     """One campaign per dataset, everything checked before anything runs."""
     records = _chosen(store, given)
-    if given["bits"] and len(records) != 1:
-        raise HarnessError(f"--bits takes exactly one checkpoint but {len(records)} were chosen.")
+    _check_bits(given["bits"], len(records))
     by_dataset: dict[str, list[CheckpointRecord]] = {}
     for record in records:
         by_dataset.setdefault(given["dataset"] or record.dataset, []).append(record)
@@ -116,6 +115,7 @@ def _campaign(
 
 
 def _chosen(store: Store, given: dict[str, Any]) -> list[CheckpointRecord]:
+    from harness.data import dataset
     from harness.errors import unknown_name
 
     if bool(given["names"]) == given["everything"]:
@@ -125,7 +125,14 @@ def _chosen(store: Store, given: dict[str, Any]) -> list[CheckpointRecord]:
         )
     records = store.checkpoints()
     if given["everything"]:
-        return [r for r in records if given["dataset"] in {None, r.dataset}]
+        only = given["dataset"] and dataset(given["dataset"]).name
+        chosen = [r for r in records if only in {None, r.dataset}]
+        if not chosen:
+            raise HarnessError(
+                f"no checkpoint {f'on {only} ' if only else ''}is stored in {store.where} yet: "
+                "train one with `harness train`, or add one with `harness add`."
+            )
+        return chosen
     found: dict[str, CheckpointRecord] = {}
     for name in given["names"]:
         matches = [r for r in records if r.name == name] or [
@@ -139,6 +146,13 @@ def _chosen(store: Store, given: dict[str, Any]) -> list[CheckpointRecord]:
             )
         found |= {record.name: record for record in matches}
     return list(found.values())
+
+
+def _check_bits(file: Path | None, checkpoints: int) -> None:
+    if file is not None and checkpoints != 1:
+        raise HarnessError(f"--bits takes exactly one checkpoint but {checkpoints} were chosen.")
+    if file is not None and (file.suffix != ".npz" or file.is_dir()):
+        raise HarnessError(f"--bits writes a file that ends in .npz, not '{file}'.")
 
 
 def _check_fit(records: list[CheckpointRecord], dataset: Dataset) -> None:
@@ -180,7 +194,9 @@ def _execute(campaigns: list[Campaign], *, quiet: bool) -> dict[str, Failure]:
     with Display(quiet=quiet) as display:
         for campaign in campaigns:
             report = CampaignDisplay(display)
-            for failure in campaign.execute(report):
+            with options.models_print_to_stderr():
+                failed = campaign.execute(report)
+            for failure in failed:
                 failures.setdefault(failure.checkpoint, failure)
             if report.pieces == 0:
                 display.line(f"{campaign.dataset}: nothing to do, all of it is stored.")
@@ -262,19 +278,36 @@ def _print(
     standings: list[tuple[Campaign, CheckpointRecord, Any]], failures: dict[str, Failure]
 ) -> None:
     from harness.cli.tables import standings_table
+    from harness.identity import CLEAN
 
-    rows = [(record, standing) for _, record, standing in standings if standing is not None]
-    if rows:
-        standings_table(rows)
-    for failure in failures.values():
-        click.echo(f"failed ({failure.status}): {failure.attack}: {failure.message}", err=True)
+    for campaign in dict.fromkeys(campaign for campaign, _, _ in standings):
+        rows = [(r, found) for owner, r, found in standings if owner is campaign and found]
+        if rows:
+            standings_table(rows)
+    for _, record, _ in standings:
+        failure = failures.get(record.digest)
+        if failure:
+            where = failure.attack.replace(CLEAN.label, "clean images")
+            click.echo(
+                f"{record.name} failed ({failure.status}), {where}: {failure.message}", err=True
+            )
 
 
-def _estimate(campaigns: list[Campaign]) -> None:
+def _estimate(campaigns: list[Campaign], *, as_json: bool) -> None:
+    from harness.errors import ModelError
+
+    rows = []
     for campaign in campaigns:
-        found = campaign.estimate()
-        click.echo(
-            f"{campaign.dataset}, {campaign.request.threat}: {found.pieces} pieces of work on "
-            f"{found.images} images, at most about {options.duration(found.seconds)} on one worker."
-        )
-    click.echo("Nothing was run.")
+        try:
+            with options.models_print_to_stderr():
+                found = campaign.estimate()
+        except ModelError as error:
+            raise HarnessError(f"nothing can be estimated: {error}") from error
+        rows.append({"dataset": campaign.dataset, **found._asdict()})
+        if not as_json:
+            click.echo(
+                f"{campaign.dataset}, {campaign.request.threat}: {found.pieces} pieces of work on "
+                f"{found.images} images, at most about {options.duration(found.seconds)} on one "
+                "worker."
+            )
+    click.echo(json.dumps(rows, indent=2) if as_json else "Nothing was run.")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+LARGEST = 2**63 - 1
+"""The largest whole number that a database holds."""
+
+SEED = click.IntRange(0, LARGEST)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 DATA_DIR = click.option(
     "--data-dir",
@@ -87,19 +93,44 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Value]:
     """`--set KEY=VALUE` options as a mapping.
 
     Raises:
-        HarnessError: not of that form, or a key twice.
+        HarnessError: not of that form, a key twice, or a number beyond every range.
     """
     from harness.attacks.attack import parse_value
 
     found: dict[str, Value] = {}
     for text in settings:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip() or not value.strip():
+        key, equals, value = (piece.strip() for piece in text.partition("="))
+        if not equals or not key or not value:
             raise HarnessError(f"'{text[:80]}' is no setting: write KEY=VALUE.")
-        if key.strip() in found:
-            raise HarnessError(f"--set {key.strip()} is given twice.")
-        found[key.strip()] = parse_value(value.strip())
+        if key in found:
+            raise HarnessError(f"--set {key} is given twice.")
+        found[key] = parse_value(value)
+        if isinstance(found[key], int) and abs(int(found[key])) > LARGEST:
+            raise HarnessError(f"--set {key}={value[:20]}... is too large: no setting takes that.")
     return found
+
+
+def check_new_name(name: str) -> None:
+    """Refuse what cannot name a checkpoint.
+
+    Raises:
+        HarnessError: it is no name, or that of a defense, which stands for all its checkpoints.
+    """
+    from harness.defense import DEFENSES
+    from harness.store.store import check_name
+
+    check_name(name)
+    if name in DEFENSES:
+        raise HarnessError(
+            f"'{name}' is a defense, and its name means all its checkpoints: choose another name."
+        )
+
+
+@contextlib.contextmanager
+def models_print_to_stderr() -> Iterator[None]:
+    """Keep what the code of a model prints away from stdout, which is for results."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
 
 
 def speak(*, quiet: bool, verbose: bool) -> None:

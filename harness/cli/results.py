@@ -21,8 +21,14 @@ def results() -> None:
 def merge(file: Path, db: str | None, device: str, quiet: bool, verbose: bool) -> None:
     """Add the rows of another machine's database FILE, all of them or none."""
     del device, quiet, verbose
+    if not file.is_file():
+        raise HarnessError(f"there is no file {file}: name another machine's database.")
     with options.open_store(db) as store:
-        click.echo(str(store.merge(file)))
+        found = store.merge(file)
+    click.echo(
+        f"{file}: {len(found.checkpoints)} new checkpoints, {found.outcomes} new outcomes, "
+        f"{found.known} known already, {found.failures} failures."
+    )
 
 
 @results.command()
@@ -54,5 +60,14 @@ def remove(name: str, db: str | None, device: str, quiet: bool, verbose: bool) -
         weights = store.checkpoint(name).weights
         store.remove(name)
         if weights not in {record.weights for record in store.checkpoints()}:
-            (folder / weights).unlink(missing_ok=True)
+            _delete(folder / weights)
     options.say(f"{name} is removed.", quiet=quiet)
+
+
+def _delete(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise HarnessError(
+            f"the rows are removed, but {file} cannot be deleted: {error.strerror}."
+        ) from error

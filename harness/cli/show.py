@@ -21,14 +21,18 @@ def show(name: str, db: str | None, device: str, quiet: bool, verbose: bool) -> 
     """Show checkpoint NAME with all its attacks, or the composition of defense NAME."""
     del device, quiet, verbose
     from harness.defense import DEFENSES
+    from harness.errors import unknown_name
+    from harness.standings import boards
 
     if name in DEFENSES:
         _show_defense(name)
         return
-    from harness.standings import boards
 
     with options.open_store(db, create=False, read_only=True) as store:
-        record = store.checkpoint(name)
+        known = {record.name: record for record in store.checkpoints()}
+        if name not in known:
+            raise unknown_name("checkpoint or defense", name, [*known, *DEFENSES])
+        record = known[name]
         found = [s for board in boards(store) for s in board.standings if s.checkpoint.name == name]
     _show_checkpoint(record)
     for standing in found:

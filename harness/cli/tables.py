@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table to stdout; columns after the first that hold numbers are right-aligned."""
-    grid = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+    grid = Table(box=None, pad_edge=False)
     for number, column in enumerate(columns):
         numeric = number > 0 and all(_is_number(row[number]) for row in rows)
         grid.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
@@ -25,6 +25,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
+    if title:
+        console.print(Text(title))  # Rich's own titles are folded to the width of the table
     console.print(grid)
 
 

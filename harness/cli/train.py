@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--arch", help="Architecture; default: the recipe's.")
 @click.option("--scale", help="smoke, reduced or full; default: smoke on digits, else reduced.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=options.SEED, default=0, show_default=True)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Repeatable.")
 @click.option("--name", help="Default: DEFENSE-DATASET-ARCH-SCALE-sSEED.")
 @options.NORM
@@ -56,7 +56,6 @@ def train(
     """
     from harness.data import dataset as dataset_named
     from harness.data import load
-    from harness.store.store import check_name
     from harness.training.request import training_request
 
     options.speak(quiet=quiet, verbose=verbose)
@@ -72,7 +71,7 @@ def train(
         threat=options.chosen_threat(norm, epsilon, known.threat),
         name=name,
     )
-    check_name(request.name)
+    options.check_new_name(request.name)
     chosen = options.chosen_device(device)
     data = load(dataset, "train", data_dir=data_dir, download=not no_download)
     if dry_run:
@@ -117,10 +116,11 @@ def _train(
     store.add_checkpoint(record)
     store.finish_run(run)
     discard_state(request, data, folder)
-    click.echo(
-        f"{record.name}: {record.parameters:,} parameters, trained in "
-        f"{trained.progress.seconds:.0f} s, weights {record.weights_sha256[:12]}"
-    )
+    if not quiet:
+        click.echo(
+            f"{record.name}: {record.parameters:,} parameters, trained in "
+            f"{trained.progress.seconds:.0f} s, weights {record.weights_sha256[:12]}"
+        )
     options.say(f"Next: harness eval {record.name} --adaptive", quiet=quiet)
 
 

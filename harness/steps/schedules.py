@@ -7,7 +7,7 @@ import re
 
 from harness.errors import HarnessError
 
-_EPOCH = re.compile(r"\s*[0-9]{1,6}\s*")
+_EPOCH = re.compile(r" *[0-9]{1,6} *")
 
 
 def one_cycle(peak: float, progress: float) -> float:

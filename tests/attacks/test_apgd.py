@@ -94,6 +94,19 @@ def test_the_step_is_halved_when_the_best_loss_stands_still_unless_it_was_just_h
     assert torch.equal(state.loss_at_check, torch.tensor([1.0, 1.0, 2.0]))
 
 
+def test_each_look_back_covers_the_iterations_since_the_last(monkeypatch):
+    windows = []
+
+    def spy(state, window):
+        windows.append(window)
+        assert not state.increases.any()  # an unchanged loss has not increased
+
+    monkeypatch.setattr("harness.attacks.apgd._examine", spy)
+    images = pictures(2, 3, 4, 4)
+    attacked("apgd_ce", Always(), images, torch.zeros(2, dtype=torch.long), linf("1/255"))
+    assert windows == [22, 19, 16, 13, 10, 7, 6, 6]
+
+
 def test_a_halved_image_goes_back_to_its_best_point_at_rest_and_the_others_go_on():
     here, best = torch.full((2, 1, 1, 1), 0.4), torch.full((2, 1, 1, 1), 0.6)
     state = state_of(

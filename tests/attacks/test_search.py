@@ -14,7 +14,7 @@ from attacked_models import (
 )
 from torch import nn
 
-from harness.attacks.attack import ATTACKS, attack_spec
+from harness.attacks.attack import ATTACKS, attack_spec, run_attack
 from harness.attacks.geometry import Ball
 from harness.attacks.losses import LOSSES
 from harness.attacks.search import Search, is_right
@@ -175,6 +175,33 @@ def test_multiplying_all_logits_changes_no_outcome_of_a_scale_free_attack(spec):
     assert torch.equal(eightfold.first_success, plain.first_success)
 
 
+@pytest.mark.parametrize(
+    ("spec", "starts"),
+    [
+        (attack_spec("pgd", steps=2, restarts=4), 4),
+        (attack_spec("apgd_ce", steps=2, restarts=4), 4),
+        (attack_spec("apgd_t", steps=2, targets=3, restarts=2), 6),
+        (attack_spec("square", queries=1, restarts=4), 4),
+    ],
+    ids=lambda value: getattr(value, "label", ""),
+)
+def test_every_restart_and_every_target_starts_elsewhere(spec, starts):
+    images = torch.full((2, 3, 8, 8), 0.5)
+    search = search_on(Always(), images, torch.zeros(2, dtype=torch.long), linf("1/10"))
+    seen = []  # the zero gradient of a constant model leaves every candidate where it started
+
+    class Watched(Logits):
+        def __call__(self, candidates, points, loss):
+            if not torch.equal(candidates, images):
+                seen.append(candidates.detach().clone())
+            return super().__call__(candidates, points, loss)
+
+    search.surface = Watched(Always())
+    run_attack(spec, search)
+    assert len(torch.stack(seen).unique(dim=0)) == starts
+    assert not torch.equal(seen[0][0], seen[0][1])
+
+
 class ViewNet(nn.Module):
     """Flattens as half of all published models do, which fails on an empty batch."""
 
@@ -256,7 +283,8 @@ def test_a_model_without_gradients_is_a_model_error_and_not_a_crash(how):
     with pytest.raises(ModelError, match="backward pass") as caught:
         attacked("fgsm", Blind(), images, labels, linf("1/255"))
     assert caught.value.status == "no_gradient"
-    attacked("square(queries=3)".partition("(")[0], Blind(), images, labels, linf(0))
+    search = attacked(attack_spec("square", queries=3), Blind(), images, labels, linf(0))
+    assert search.forwards.tolist() == [3] * 4  # queries need no gradient
 
 
 def test_model_parameters_receive_no_gradient_and_do_not_change():

@@ -113,9 +113,7 @@ def test_the_straight_through_gradient_is_the_hard_gates_plus_the_soft_choices(t
     image, weight, bias = at(0.5, 0.1, 0.3).double(), ANCRA.weight.double(), ANCRA.bias.double()
     model = PixelGate([[1, 0, 2], [0, 1, 1]], [0.5, -0.5])
     model.weight, model.bias = weight, bias
-    _, hard_logits, found = look(
-        StraightThrough(model, temperature), image, 1, loss=LOSSES[loss]
-    )
+    _, hard_logits, found = look(StraightThrough(model, temperature), image, 1, loss=LOSSES[loss])
 
     features = image.flatten(1).clone().requires_grad_()
     logits = hard_logits.clone().requires_grad_()
@@ -150,6 +148,19 @@ def test_the_gradient_of_scale_free_logits_does_not_depend_on_their_scale():
         torch.testing.assert_close(other[2], one[2])
     plain = [look(Logits(Scaled(factor)), image, 0, 1, 2)[2] for factor in (1.0, 8.0)]
     assert not torch.allclose(*plain)
+
+
+def test_the_scale_that_is_divided_out_is_held_constant_in_the_gradient():
+    class Squares:
+        def __call__(self, images, *, select=None):
+            return Outputs(images.flatten(1) ** 2)
+
+    image, labels = pictures(3, 1, 1, 5), torch.tensor([0, 1, 2])
+    _, _, found = look(Logits(Squares(), factor=None), image, 0, 1, 2)
+    pixels = image.flatten(1).requires_grad_()
+    deviation = (pixels.detach() ** 2).std(dim=1, keepdim=True)
+    (expected,) = torch.autograd.grad(ce(pixels**2 / deviation, labels).sum(), pixels)
+    torch.testing.assert_close(found.flatten(1), expected)
 
 
 class Flat:
@@ -207,7 +218,9 @@ def test_labels_never_reach_the_deployed_decision(text, attack):
     model, images = Gullible(), pictures(3, 1, 4, 4)
     surface = surface_named(text, model, EVERYTHING)
     settings = {"fgsm": {}, "square": {"queries": 4}}.get(attack, {"steps": 3})
-    search = search_on(model, images, torch.zeros(3, dtype=torch.long), linf("1/2"), surface=surface)
+    search = search_on(
+        model, images, torch.zeros(3, dtype=torch.long), linf("1/2"), surface=surface
+    )
     run_attack(attack_spec(attack, surface=text, **settings), search)
     assert not search.broken.any()
     assert any(model.handed) == (text == "label_gate")
@@ -264,7 +277,7 @@ def test_the_wrong_way_step_on_the_final_logits_repairs_a_misclassified_image():
     _, deployed, gradient = look(Logits(WRONG_WAY), wrong, 1)
     assert deployed.tolist()[0] == pytest.approx([2.6, 1.0])
     step = gradient.sign() * torch.tensor([1.0, 1.0, 0.0])
-    assert int(WRONG_WAY((wrong + 0.2 * step)).logits.argmax()) == 1
+    assert int(WRONG_WAY(wrong + 0.2 * step).logits.argmax()) == 1
     search = attacked("pgd", WRONG_WAY, wrong, torch.tensor([1]), linf("1/5"))
     assert search.broken.all()  # the clean image is a candidate: nothing is repaired
 
@@ -304,9 +317,12 @@ def test_a_training_loss_without_a_recipe_is_refused():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "auxiliary", "auxiliary()", "auxiliary(-1)", "auxiliary(1.5)", "sum(0)", "sum(x)"]
-    + ["straight_through(0)", "straight_through(nan)", "rescaled", "rescaled(1e9)", "rescaled(-1)"]
-    + ["logits(1)", "label_gate(0)", "training_loss(2)", "sum(2", "sum 2", "Logits", "logits,sum"],
+    [
+        *["", "auxiliary", "auxiliary()", "auxiliary(-1)", "auxiliary(1.5)", "sum(0)", "sum(x)"],
+        *["straight_through(0)", "straight_through(nan)", "rescaled", "rescaled(1e9)"],
+        *["rescaled(-1)", "logits(1)", "label_gate(0)", "training_loss(2)", "sum(2", "sum 2"],
+        *["Logits", "logits,sum"],
+    ],
 )
 def test_a_text_that_names_no_surface_is_refused(text):
     with pytest.raises(HarnessError):

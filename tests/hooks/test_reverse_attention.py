@@ -84,7 +84,8 @@ def test_the_wrong_way_attack_repairs_what_it_attacks(z, p, final, prediction):
 
 
 @pytest.mark.parametrize(
-    ("z", "signs"), [([0.4, 0.5, 1.0], [1, 0]), ([0.6, 0.5, 1.0], [0, -1]), ([0.6, 0.3, 1.0], [0, -1])]
+    ("z", "signs"),
+    [([0.4, 0.5, 1.0], [1, 0]), ([0.6, 0.5, 1.0], [0, -1]), ([0.6, 0.3, 1.0], [0, -1])],
 )
 def test_ascent_on_the_final_logits_climbs_another_function_than_the_decision(z, signs):
     network = pooled(WRONG_WAY, [0.0, 0.0])

@@ -20,7 +20,10 @@ from harness.verification import check_inside
 SHAPE = (1, 8, 8)
 
 
-def network_of(head=Linear(), hook=None):  # noqa: B008
+LINEAR = Linear()
+
+
+def network_of(head=LINEAR, hook=None):
     torch.manual_seed(0)
     trunk = ARCHITECTURES["small_resnet"].build(SHAPE, width=3)
     return Network(trunk, head.build(trunk.features, 4), hook and hook.build(trunk))
@@ -102,9 +105,7 @@ def test_more_steps_of_the_same_stream_reach_a_higher_loss(climbs, hook):
         if climbs == "ce":
             values = [nn.functional.nll_loss(logits, batch.labels) for logits in after]
         else:
-            values = [
-                (b.exp() * (b - a)).sum(1).mean() for a, b in zip(after, before, strict=True)
-            ]
+            values = [(b.exp() * (b - a)).sum(1).mean() for a, b in zip(after, before, strict=True)]
         losses.append(PerHead()(values.__getitem__, len(values)).item())
     assert losses[1] > losses[0]
 

@@ -12,7 +12,10 @@ from harness.outputs import SoftSelect
 SHAPE = (3, 8, 8)
 
 
-def network_of(head=Linear(), normalisation=None, name="small_resnet"):  # noqa: B008
+LINEAR = Linear()
+
+
+def network_of(head=LINEAR, normalisation=None, name="small_resnet"):
     torch.manual_seed(0)
     trunk = ARCHITECTURES[name].build(SHAPE, width=3)
     return Network(trunk, head.build(trunk.features, 4), None, normalisation).eval()

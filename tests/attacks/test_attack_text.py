@@ -1,0 +1,194 @@
+"""From text to specification and identity: one attack, one hash, and only sentences as errors."""
+
+import re
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from harness.attacks.attack import (
+    ATTACKS,
+    attack_spec,
+    parse_attack,
+    parse_value,
+    split_outside_parentheses,
+)
+from harness.attacks.surfaces import SURFACES
+from harness.errors import HarnessError
+from harness.identity import CLEAN
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("pgd", attack_spec("pgd")),
+        ("pgd()", attack_spec("pgd")),
+        (" pgd ( steps = 100 , loss = margin ) ", attack_spec("pgd", steps=100, loss="margin")),
+        ("pgd(random_start=false)", attack_spec("pgd", random_start=False)),
+        ("pgd(relative_step=1)", attack_spec("pgd", relative_step=1.0)),
+        ("apgd_ce(surface=auxiliary(0))", attack_spec("apgd_ce", surface="auxiliary(0)")),
+        (
+            "apgd_dlr(steps=5,surface=straight_through(0.1),restarts=2)",
+            attack_spec("apgd_dlr", surface="straight_through(0.1)", steps=5, restarts=2),
+        ),
+        ("fgsm(surface=training_loss)", attack_spec("fgsm", surface="training_loss")),
+        ("square(p_init=0.05,queries=10)", attack_spec("square", p_init=0.05, queries=10)),
+    ],
+)
+def test_text_means_what_it_says(text, spec):
+    assert parse_attack(text) == spec
+    assert parse_attack(text).hash == spec.hash
+
+
+def other(entry, key):
+    """A value that is not the default of this parameter."""
+    default = entry.parameters[key]
+    if isinstance(default, bool):
+        return not default
+    return default / 2 if isinstance(default, float) else default + 1
+
+
+@pytest.mark.parametrize("name", list(ATTACKS))
+def test_the_text_of_every_label_reads_back_as_the_same_attack(name):
+    changed = {key: other(ATTACKS[name], key) for key in ATTACKS[name].parameters}
+    spec = attack_spec(name, surface="rescaled(15)", **changed)
+    shown, _, rest = spec.label.partition("@")
+    surface, _, loss = rest.rpartition(":")
+    inner = shown.partition("(")[2].removesuffix(")")
+    text = f"{name}({inner},surface={surface},loss={loss})"
+    assert parse_attack(text) == spec
+
+
+def test_the_label_shows_attack_surface_loss_and_what_is_not_the_default():
+    assert attack_spec("pgd").label == "pgd@logits:ce"
+    assert attack_spec("pgd", steps=40).label == "pgd@logits:ce"
+    assert attack_spec("pgd", steps=100, surface="sum(2)", loss="margin").label == (
+        "pgd(steps=100)@sum(2):margin"
+    )
+    assert attack_spec("apgd_ce", surface="training_loss").label == "apgd_ce@training_loss:own"
+    assert CLEAN.label == "none@logits:none"
+
+
+def test_the_hash_does_not_depend_on_the_order_of_keywords():
+    one = attack_spec("pgd", steps=3, restarts=2, loss="margin")
+    other = attack_spec("pgd", loss="margin", restarts=2, steps=3)
+    assert one == other
+    assert one.hash == other.hash
+    assert parse_attack("pgd(restarts=2,steps=3,loss=margin)").hash == one.hash
+
+
+@pytest.mark.parametrize("name", list(ATTACKS))
+def test_the_hash_changes_with_every_parameter_surface_and_loss(name):
+    entry = ATTACKS[name]
+    specs = [attack_spec(name), attack_spec(name, surface="auxiliary(0)")]
+    specs += [attack_spec(name, loss=loss) for loss in entry.losses[1:]]
+    specs += [attack_spec(name, **{key: other(entry, key)}) for key in entry.parameters]
+    assert len({spec.hash for spec in specs}) == len(specs)
+    rest = {attack_spec(one).hash for one in ATTACKS if one != name}
+    assert not rest & {spec.hash for spec in specs}
+
+
+def test_a_default_written_out_is_the_default():
+    written = attack_spec("square", queries=5000, p_init=0.8, restarts=1, loss="margin")
+    assert written == attack_spec("square")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is no attack: write a name"),
+        ("pgd(", "is no attack"),
+        ("pgd(steps=1", "is no attack"),
+        ("pgd steps=1", "is no attack"),
+        ("pdg", "Did you mean 'pgd'"),
+        ("pgd(steps)", "is no setting: write KEY=VALUE"),
+        ("pgd(=3)", "is no setting"),
+        ("pgd(steps=1,steps=2)", "'steps' is given twice"),
+        ("pgd(step=1)", "no parameter of pgd named 'step'. Did you mean 'steps'"),
+        ("pgd(name=1)", "no parameter of pgd named 'name'"),
+        ("pgd(search=1)", "no parameter of pgd named 'search'"),
+        ("pgd(steps=0)", "steps must lie in"),
+        ("pgd(steps=1.5)", "steps takes a int such as 40"),
+        ("pgd(steps=true)", "steps takes a int"),
+        ("pgd(steps=many)", "steps takes a int"),
+        ("pgd(random_start=1)", "random_start takes a bool"),
+        ("pgd(relative_step=nan)", "relative_step must lie in"),
+        ("pgd(relative_step=inf)", "relative_step must lie in"),
+        ("pgd(relative_step=1" + 400 * "0" + ")", "relative_step must lie in"),
+        ("pgd(loss=dlr_targeted)", "no loss of pgd named 'dlr_targeted'"),
+        ("pgd(loss=)", "no loss of pgd named ''"),
+        ("pgd(loss=own)", "no loss of pgd named 'own'"),
+        ("pgd(surface=training_loss,loss=ce)", "brings its own loss"),
+        ("pgd(surface=)", "no surface named ''"),
+        ("pgd(surface=auxiliary)", "'auxiliary' is no surface"),
+        ("pgd(surface=auxiliary(0)", "no surface named 'auxiliary(0'"),
+        ("fgsm(steps=3)", "no parameter of fgsm named 'steps'"),
+    ],
+)
+def test_text_that_means_nothing_gets_a_sentence(text, sentence):
+    with pytest.raises(HarnessError, match=re.escape(sentence)):
+        parse_attack(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("", []),
+        ("a,b", ["a", "b"]),
+        ("a(1,2),b", ["a(1,2)", "b"]),
+        ("a((1,2),3),b", ["a((1,2),3)", "b"]),
+        (",a,,b,", ["a", "b"]),
+    ],
+)
+def test_commas_inside_parentheses_do_not_split(text, pieces):
+    assert split_outside_parentheses(text) == pieces
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *[("true", True), ("False", False), ("12", 12), ("-3", -3), ("0.5", 0.5), ("1e-3", 1e-3)],
+        *[("word", "word"), ("", ""), ("1/2", "1/2")],
+    ],
+)
+def test_values_read_as_truth_whole_number_decimal_or_word(text, value):
+    found = parse_value(text)
+    assert found == value
+    assert type(found) is type(value)
+
+
+WORDS = [*ATTACKS, *SURFACES, "steps", "restarts", "loss", "surface", "name", "queries", "own"]
+WORDS += ["1", "0", "-1", "0.5", "1e999", "nan", "true", "9" * 400, "ce", "std", "²", "١"]
+FRAGMENTS = st.sampled_from([*WORDS, "(", ")", ",", "=", " ", "\n", "\x00", "(1)", "(std)"])
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.one_of(st.lists(FRAGMENTS, max_size=12).map("".join), st.text(max_size=30)))
+@example("pgd(relative_step=" + "9" * 5000 + ")")
+def test_any_text_is_an_attack_or_a_sentence(text):
+    try:
+        spec = parse_attack(text)
+    except HarnessError:
+        return
+    assert spec.attack in ATTACKS
+    assert len(spec.hash) == 64
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.sampled_from(list(ATTACKS)),
+    st.dictionaries(
+        st.sampled_from(["steps", "restarts", "relative_step", "surface", "loss", "queries"]),
+        st.sampled_from(WORDS),
+        max_size=3,
+    ),
+)
+def test_well_formed_text_is_an_attack_or_a_sentence(name, given_settings):
+    inner = ",".join(f"{key}={value}" for key, value in given_settings.items())
+    try:
+        spec = parse_attack(f"{name}({inner})")
+    except HarnessError:
+        return
+    assert spec.attack == name
+    for key, value in spec.parameters:
+        assert type(value) is type(ATTACKS[name].parameters[key])

@@ -1,0 +1,139 @@
+"""The handle: frozen, padded, and every misbehaviour a model error with one word for the store."""
+
+import pytest
+import torch
+from evaluated_subjects import convolution, reverse_attention_network
+from torch import nn
+
+from harness.errors import ModelError
+from harness.evaluation.handle import PADDING, Handle, as_outputs, pad
+from harness.outputs import Outputs, SoftSelect
+
+
+class Answers(nn.Module):
+    """Returns what a function makes of the images, and records what it was given."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer, self.given, self.selects = answer, [], []
+
+    def forward(self, images, *, select=None):
+        self.given.append(images)
+        self.selects.append(select)
+        return self.answer(images)
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 33])
+def test_batches_are_padded_to_the_next_multiple_with_the_first_image(count):
+    images = torch.rand(count, 3, 4, 4)
+    module = Answers(lambda batch: batch.flatten(1)[:, :5])
+    outputs = Handle(module, 5)(images)
+    (given,) = module.given
+    assert len(given) % PADDING == 0
+    assert 0 <= len(given) - count < PADDING
+    assert torch.equal(given[:count], images)
+    assert torch.equal(given[count:], images[:1].expand(len(given) - count, 3, 4, 4))
+    assert torch.equal(outputs.logits, images.flatten(1)[:, :5])
+
+
+def test_a_multiple_is_not_copied():
+    images = torch.rand(2 * PADDING, 1, 2, 2)
+    assert pad(images) is images
+
+
+@pytest.mark.parametrize("module", [convolution(), reverse_attention_network()], ids=["conv", "ra"])
+def test_logits_and_gradients_of_an_image_are_the_same_bits_in_any_batch(module):
+    shape = (3, 16, 16) if isinstance(module, nn.Sequential) else (1, 8, 8)
+    images = torch.rand(70, *shape, generator=torch.Generator().manual_seed(0))
+    model = Handle(module, 10)
+
+    def look(batch):
+        batch = batch.clone().requires_grad_()
+        logits = model(batch).logits
+        (gradient,) = torch.autograd.grad(logits.logsumexp(1).sum(), batch)
+        return logits.detach(), gradient
+
+    whole = look(images)
+    for size in (1, 5, 17, 50):
+        parts = [look(images[first : first + size]) for first in range(0, 70, size)]
+        for found, expected in zip(zip(*parts, strict=True), whole, strict=True):
+            assert torch.equal(torch.cat(found), expected)
+
+
+def test_padding_adds_nothing_to_the_gradient_of_the_first_image():
+    images = torch.rand(1, 1, 2, 2).requires_grad_()
+    logits = Handle(Answers(lambda batch: batch.flatten(1) ** 2), 4)(images).logits
+    (gradient,) = torch.autograd.grad(logits.sum(), images)
+    torch.testing.assert_close(gradient, 2 * images.detach())
+
+
+def test_everything_that_a_model_returns_is_cut_to_the_images():
+    def answer(batch):
+        flat = batch.flatten(1)
+        return Outputs(flat[:, :3], (flat[:, 1:4], flat[:, 2:5]), flat, 15.0)
+
+    images = torch.rand(5, 2, 2, 2)
+    found = Handle(Answers(answer), 3)(images)
+    assert [len(logits) for logits in found.every_logits()] == [5, 5, 5]
+    assert torch.equal(found.features, images.flatten(1))
+    assert torch.equal(found.auxiliary[1], images.flatten(1)[:, 2:5])
+    assert found.logit_scale == 15.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_logits_of_another_precision_are_judged_as_float32(dtype):
+    found = Handle(Answers(lambda batch: batch.flatten(1).to(dtype)), 4)(torch.rand(3, 1, 2, 2))
+    assert found.logits.dtype == torch.float32
+
+
+def test_the_module_is_frozen_and_in_evaluation_mode():
+    module = convolution().train()
+    Handle(module, 10)
+    assert not any(part.training for part in module.modules())
+    assert not any(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_select_reaches_only_models_with_a_gate_and_is_padded_like_the_images():
+    module = Answers(lambda batch: batch.flatten(1))
+    images, labels = torch.rand(3, 1, 2, 2), torch.tensor([2, 0, 1])
+    Handle(module, 4)(images, select=labels)
+    gated = Handle(module, 4, has_gate=True)
+    gated(images, select=labels)
+    gated(images, select=SoftSelect(0.1))
+    gated(images)
+    assert module.selects[0] is None
+    assert module.selects[1].tolist() == [2, 0, 1] + 13 * [2]
+    assert module.selects[2] == SoftSelect(0.1)
+    assert module.selects[3] is None
+
+
+def raises(_):
+    raise IndexError("first line\nsecond line")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "sentence"),
+    [
+        (lambda batch: batch.flatten(1)[:, :3], "wrong_shape", "expected .16, 4. floating point"),
+        (lambda batch: batch.flatten(1)[:2], "wrong_shape", "returned .2, 4."),
+        (lambda batch: batch, "wrong_shape", "one logit per class"),
+        (lambda batch: batch.flatten(1).argmax(1), "wrong_shape", "int64"),
+        (lambda batch: batch.flatten(1).long(), "wrong_shape", "int64"),
+        (lambda batch: Outputs(batch.flatten(1), (batch,)), "wrong_shape", "one logit per class"),
+        (lambda batch: (batch.flatten(1), batch), "wrong_type", "returned a tuple"),
+        (lambda batch: None, "wrong_type", "returned a NoneType"),
+        (lambda batch: batch.flatten(1).tolist(), "wrong_type", "returned a list"),
+        (lambda batch: Outputs(batch.flatten(1).numpy()), "wrong_type", "returned a ndarray"),
+        (lambda batch: Outputs(batch.flatten(1), (None,)), "wrong_type", "returned a NoneType"),
+        (raises, "raised", "the model raised IndexError: first line$"),
+    ],
+)
+def test_a_model_that_misbehaves_is_a_model_error(answer, status, sentence):
+    with pytest.raises(ModelError, match=sentence) as caught:
+        Handle(Answers(answer), 4)(torch.rand(3, 1, 2, 2))
+    assert caught.value.status == status
+
+
+def test_a_tensor_is_outputs_without_anything_else():
+    logits = torch.rand(2, 3)
+    assert as_outputs(logits) == Outputs(logits)
