@@ -127,7 +127,7 @@ class Batch:
         negatives: makes `negatives`.
         companion: the second network, if there is one.
         epoch: 1-based epoch; weights may ramp with it.
-        progress: fraction of the run that is done, in [0, 1].
+        epochs: of the whole run.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Batch:
         negatives: NegativeSource | None = None,
         companion: Network | None = None,
         epoch: int = 1,
-        progress: float = 0.0,
+        epochs: int = 100,
     ) -> None:
         self.network = network
         self.images = images
@@ -153,7 +153,7 @@ class Batch:
         self.generator = generator
         self.companion = companion
         self.epoch = epoch
-        self.progress = progress
+        self.epochs = epochs
         self._maximiser = maximiser
         self._negatives = negatives
 
@@ -182,17 +182,18 @@ class Batch:
     @cached_property
     def clean(self) -> Answers:
         """Answers to the clean images, gates of the label."""
-        return self.answers(self.images, self.labels)
+        return self.answers(self.images, self.labels, select=self.labels)
 
     @cached_property
     def adversarial(self) -> Answers:
         """Answers to the adversarial images, gates of the label."""
-        return self.answers(self.adversarial_images, self.labels)
+        return self.answers(self.adversarial_images, self.labels, select=self.labels)
 
     @cached_property
     def negative(self) -> Answers:
         """Answers to the negatives, gates of their own labels."""
-        return self.answers(self.negatives.images, self.negatives.labels)
+        negatives = self.negatives
+        return self.answers(negatives.images, negatives.labels, select=negatives.labels)
 
     @cached_property
     def teacher(self) -> Answers:
@@ -201,9 +202,8 @@ class Batch:
             raise ValueError("a loss needs a teacher but the defense declares no companion")
         return Answers(self.companion(self.images), self.labels, self.companion)
 
-    def answers(self, images: Tensor, labels: Tensor, *, deployed: bool = False) -> Answers:
-        """Answers to any images: under the gates of `labels`, or as deployed."""
-        select: Select = None if deployed else labels
+    def answers(self, images: Tensor, labels: Tensor, *, select: Select) -> Answers:
+        """Answers to any images; gates follow `select`, their own argmax where it is None."""
         return Answers(self.network(images, select=select), labels, self.network)
 
     def per_head(self, loss: Callable[[int], Tensor], answers: Answers) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -137,22 +137,13 @@ class Defense:
             statistics: mean and standard deviation [C] for `normalised`; ones are put in their
                 place where weights are loaded afterwards.
         """
-        normalisation = None
-        if self.normalised:
-            channels = build.shape[0]
-            normalisation = Normalisation(
-                *(statistics or (torch.zeros(channels), torch.ones(channels)))
-            )
-        network = _seeded(build.seed, "student", lambda: self._network(build, normalisation))
+        network = _seeded(build.seed, "student", lambda: self._network(build, statistics))
         if self.companion is None:
             return Players(network)
-        other = Build(
-            build.shape,
-            build.classes,
-            build.teacher or build.architecture,
-            {} if build.teacher else build.settings,
-        )
-        teacher = _seeded(build.seed, "teacher", lambda: Network(*_plain(other)))
+        if build.teacher:
+            build = replace(build, architecture=build.teacher, settings={})
+        plain = replace(self, head=_PLAIN_HEAD, hook=None)
+        teacher = _seeded(build.seed, "teacher", lambda: plain._network(build, statistics))
         return Players(network, teacher)
 
     def capabilities(self, network: Network, classes: int) -> Capabilities:
@@ -191,15 +182,15 @@ class Defense:
             del parts["combine"]
         return {name: text for name, text in parts.items() if text}
 
-    def _network(self, build: Build, normalisation: Normalisation | None) -> Network:
+    def _network(self, build: Build, statistics: tuple[Tensor, Tensor] | None) -> Network:
         trunk = ARCHITECTURES[build.architecture].build(build.shape, **build.settings)
         head = self.head.build(trunk.features, build.classes)
-        return Network(trunk, head, self.hook.build(trunk) if self.hook else None, normalisation)
-
-
-def _plain(build: Build) -> tuple[Trunk, Head]:
-    trunk = ARCHITECTURES[build.architecture].build(build.shape, **build.settings)
-    return trunk, Linear().build(trunk.features, build.classes)
+        hook = self.hook.build(trunk) if self.hook else None
+        if not self.normalised:
+            return Network(trunk, head, hook)
+        channels = build.shape[0]
+        mean, std = statistics or (torch.zeros(channels), torch.ones(channels))
+        return Network(trunk, head, hook, Normalisation(mean, std))
 
 
 def _seeded(seed: int, role: str, build: Callable[[], Network]) -> Network:

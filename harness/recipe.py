@@ -79,6 +79,9 @@ class Recipe:
         return replace(self, **values)
 
 
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+
+
 def checked(key: str, value: Value, kind: type) -> Value:
     """`value` as a `kind`.
 
@@ -90,11 +93,14 @@ def checked(key: str, value: Value, kind: type) -> Value:
     if kind is str and not isinstance(value, bool):
         return str(value)
     if type(value) is not kind:
-        raise HarnessError(f"{key} takes a {kind.__name__} but is '{value}'.")
+        raise HarnessError(f"{key} takes {_KINDS.get(kind, kind.__name__)} but is '{value}'.")
     return value
 
 
 RECIPE_KEYS = tuple(field.name for field in fields(Recipe))
+
+STANDARD = Recipe("resnet18", epochs=100, learning_rate=0.1, drops="76,91")
+"""F-teacher: FRPAT's standard ResNet-18, the schedule of the run that it belongs to."""
 
 ANCRA = Recipe("resnet18", epochs=120, learning_rate=0.01, drops="75,90,100")
 """A-R18: ANCRA's ResNet-18 rows and their baselines on CIFAR."""
@@ -123,13 +129,12 @@ its one final BatchNorm, shared by both gates of reverse attention, sees two dis
 `trades_ancra` then loses 16 to 28 points of clean accuracy in evaluation mode."""
 
 
-def scaled(full: Recipe, scale: str, dataset: str) -> tuple[Recipe, dict[str, Value]]:
-    """The recipe and the architecture settings at a scale.
+def scaled(full: Recipe, scale: str, dataset: str) -> Recipe:
+    """The recipe at a scale.
 
     Returns:
-        recipe: `full` as it is; `reduced` 30 epochs of a full-width ResNet-18 with the drops at
-            the same fractions; `smoke` 3 epochs of a thin one with 3 inner steps.
-        settings: of the architecture.
+        `full` as it is; for `reduced` 30 epochs of a ResNet-18 with the drops at the same
+        fractions; for `smoke` 3 epochs with 3 inner steps, meant for a thin one.
 
     Raises:
         HarnessError: unknown scale, or one that the dataset does not have.
@@ -139,21 +144,21 @@ def scaled(full: Recipe, scale: str, dataset: str) -> tuple[Recipe, dict[str, Va
     if dataset == "digits":
         if scale == "full":
             raise HarnessError("digits has no full scale: use --scale smoke or reduced.")
-        return (DIGITS if scale == "smoke" else replace(DIGITS, epochs=40)), {}
+        return DIGITS if scale == "smoke" else shortened(DIGITS, 40)
     if scale == "full":
-        return full, {}
-    epochs = 30 if scale == "reduced" else 3
-    drops = _same_fractions(full, epochs)
-    shorter = replace(full, architecture="resnet18", epochs=epochs, drops=drops, teacher="")
+        return full
+    smaller = replace(full, architecture="resnet18", teacher="")
     if scale == "reduced":
-        return shorter, {}
-    return replace(shorter, inner_steps=3, relative_step=0.5), {"width": 16}
+        return shortened(smaller, 30)
+    return replace(shortened(smaller, 3), inner_steps=3, relative_step=0.5)
 
 
-def _same_fractions(full: Recipe, epochs: int) -> str:
-    shortened = (
-        1 + round((drop - 1) / full.epochs * epochs)
-        for drop in parse_drops(full.drops)
-        if drop <= full.epochs
+def shortened(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe with another number of epochs and its drops at the same fractions of the run."""
+    drops = (
+        1 + round((drop - 1) / recipe.epochs * epochs)
+        for drop in parse_drops(recipe.drops)
+        if drop <= recipe.epochs
     )
-    return ",".join(str(drop) for drop in sorted({d for d in shortened if 1 < d <= epochs}))
+    kept = sorted({drop for drop in drops if 1 < drop <= epochs})
+    return recipe.changed(epochs=epochs, drops=",".join(str(drop) for drop in kept))

@@ -55,13 +55,13 @@ def batch_of(network, **parts):
 
 def attack(batch):
     with evaluating(batch.network):
-        batch.answers(image(0.2), batch.labels, deployed=True)
+        batch.answers(image(0.2), batch.labels, select=None)
     return image(0.3)
 
 
 def source(batch):
     with evaluating(batch.network):
-        batch.answers(image(0.4), batch.labels, deployed=True)
+        batch.answers(image(0.4), batch.labels, select=None)
     return Negatives(image(0.5), torch.tensor([1, 0]), torch.tensor([True, True]))
 
 

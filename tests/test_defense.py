@@ -264,15 +264,15 @@ def test_settings_are_filled_in_and_whole_numbers_become_decimals():
     ("name", "settings", "sentence"),
     [
         ("trades", {"bata": 1.0}, "Did you mean 'beta'"),
-        ("trades", {"beta": "six"}, "beta takes a float but is 'six'"),
-        ("trades", {"beta": True}, "beta takes a float"),
+        ("trades", {"beta": "six"}, "beta takes a number but is 'six'"),
+        ("trades", {"beta": True}, "beta takes a number"),
         ("trades", {"beta": -1.0}, "must lie in"),
         ("trades", {"beta": float("nan")}, "must lie in"),
         ("trades", {"beta": float("inf")}, "must lie in"),
         ("trades", {"inner": "margin"}, "no inner loss named 'margin'.*ce, kl"),
         ("trades_ancra", {"alpha": 1.5}, r"alpha must lie in \[0, 1\]"),
-        ("trades_ancra", {"hooked_blocks": 1.0}, "hooked_blocks takes a int"),
-        ("trades_he", {"normalised": 1}, "normalised takes a bool"),
+        ("trades_ancra", {"hooked_blocks": 1.0}, "hooked_blocks takes a whole number"),
+        ("trades_he", {"normalised": 1}, "normalised takes true or false"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(name, settings, sentence):

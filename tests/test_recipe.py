@@ -7,7 +7,17 @@ import pytest
 
 from harness.defense import DEFENSES
 from harness.errors import HarnessError
-from harness.recipe import ANCRA, FRPAT, HYPERSPHERE, RECIPE_KEYS, TRADES, Recipe, scaled
+from harness.recipe import (
+    ANCRA,
+    FRPAT,
+    HYPERSPHERE,
+    RECIPE_KEYS,
+    STANDARD,
+    TRADES,
+    Recipe,
+    scaled,
+    shortened,
+)
 from harness.steps.schedules import parse_drops
 from harness.training.loop import learning_rate
 
@@ -20,9 +30,10 @@ EPSILON = 8 / 255
         (ANCRA, "resnet18", 0.01, {74: 1, 75: 0.1, 90: 0.01, 100: 1e-3}, 120, 2e-4, 0.007),
         (FRPAT, "wrn_34_10", 0.1, {75: 1, 76: 0.1, 90: 0.1, 91: 0.01}, 100, 2e-4, 0.007),
         (HYPERSPHERE, "wrn_34_10", 0.1, {74: 1, 75: 0.1, 89: 0.1, 90: 0.01}, 100, 2e-4, 2 / 255),
+        (STANDARD, "resnet18", 0.1, {75: 1, 76: 0.1, 90: 0.1, 91: 0.01}, 100, 2e-4, 0.007),
         (TRADES, "wrn_34_10", 0.1, {74: 1, 75: 0.1, 76: 0.1}, 76, 2e-4, 0.007),
     ],
-    ids=["A-R18", "F-main", "H-C10", "TRADES"],
+    ids=["A-R18", "F-main", "H-C10", "F-teacher", "TRADES"],
 )  # fmt: skip
 def test_full_recipes_are_those_of_the_papers(
     recipe, architecture, rate, rates, epochs, decay, step
@@ -41,11 +52,11 @@ def test_frpat_s_teacher_is_a_resnet18():
     assert {recipe.teacher for recipe in (ANCRA, HYPERSPHERE, TRADES)} == {""}
 
 
-@pytest.mark.parametrize("name", ["standard", "pgd_at", "trades_ancra"])
-def test_full_scale_changes_nothing(name):
-    recipe = DEFENSES[name].recipe
-    assert scaled(recipe, "full", "cifar10") == (recipe, {})
-    assert recipe == ANCRA
+@pytest.mark.parametrize(
+    ("name", "recipe"), [("standard", STANDARD), ("pgd_at", ANCRA), ("trades_ancra", ANCRA)]
+)
+def test_full_scale_is_the_paper_s_recipe(name, recipe):
+    assert scaled(DEFENSES[name].recipe, "full", "cifar10") == recipe
 
 
 @pytest.mark.parametrize(
@@ -58,20 +69,20 @@ def test_full_scale_changes_nothing(name):
     ],
 )
 def test_shorter_runs_drop_at_the_same_fractions(recipe, reduced, smoke):
-    shorter, settings = scaled(recipe, "reduced", "cifar10")
-    assert (shorter.epochs, shorter.architecture, settings) == (30, "resnet18", {})
+    shorter = scaled(recipe, "reduced", "cifar10")
+    assert (shorter.epochs, shorter.architecture) == (30, "resnet18")
     assert shorter.drops == reduced
     for early, late in zip(parse_drops(shorter.drops), parse_drops(recipe.drops), strict=True):
         assert (early - 1) / 30 == pytest.approx((late - 1) / recipe.epochs, abs=0.51 / 30)
-    smallest, thin = scaled(recipe, "smoke", "cifar10")
-    assert (smallest.epochs, smallest.inner_steps, thin) == (3, 3, {"width": 16})
+    smallest = scaled(recipe, "smoke", "cifar10")
+    assert (smallest.epochs, smallest.inner_steps) == (3, 3)
     assert smallest.drops == smoke
 
 
 @pytest.mark.parametrize("scale", ["reduced", "smoke"])
 @pytest.mark.parametrize("recipe", [ANCRA, FRPAT, HYPERSPHERE, TRADES])
 def test_shorter_runs_keep_everything_else(recipe, scale):
-    shorter, _ = scaled(recipe, scale, "cifar10")
+    shorter = scaled(recipe, scale, "cifar10")
     for key in ("learning_rate", "schedule", "weight_decay", "batch_size", "momentum", "augment"):
         assert getattr(shorter, key) == getattr(recipe, key)
     assert shorter.teacher == ""
@@ -82,13 +93,17 @@ def test_shorter_runs_keep_everything_else(recipe, scale):
 
 @pytest.mark.parametrize("recipe", [ANCRA, FRPAT])
 def test_digits_have_a_recipe_of_their_own_and_no_full_scale(recipe):
-    smoke, _ = scaled(recipe, "smoke", "digits")
-    reduced, settings = scaled(recipe, "reduced", "digits")
+    smoke = scaled(recipe, "smoke", "digits")
+    reduced = scaled(recipe, "reduced", "digits")
     assert (smoke.architecture, smoke.epochs, smoke.schedule) == ("small_resnet", 20, "one_cycle")
     assert smoke.inner_steps * smoke.relative_step == pytest.approx(2.5)
-    assert (reduced, settings) == (dataclasses.replace(smoke, epochs=40), {})
+    assert reduced == dataclasses.replace(smoke, epochs=40)
     with pytest.raises(HarnessError, match="digits has no full scale"):
         scaled(recipe, "full", "digits")
+
+
+def test_a_run_of_as_many_epochs_is_left_as_it_is():
+    assert shortened(ANCRA, ANCRA.epochs) == ANCRA
 
 
 @pytest.mark.parametrize("dataset", ["digits", "cifar10"])
@@ -121,14 +136,14 @@ def test_numbers_stay_inside_their_limits(key, low, high):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"epochs": 3.0}, "epochs takes a int but is '3.0'"),
-        ({"epochs": True}, "epochs takes a int"),
-        ({"epochs": "three"}, "epochs takes a int but is 'three'"),
-        ({"learning_rate": "fast"}, "learning_rate takes a float"),
-        ({"learning_rate": True}, "learning_rate takes a float"),
-        ({"augment": 1}, "augment takes a bool"),
-        ({"augment": "yes"}, "augment takes a bool"),
-        ({"architecture": True}, "architecture takes a str"),
+        ({"epochs": 3.0}, "epochs takes a whole number but is '3.0'"),
+        ({"epochs": True}, "epochs takes a whole number"),
+        ({"epochs": "three"}, "epochs takes a whole number but is 'three'"),
+        ({"learning_rate": "fast"}, "learning_rate takes a number"),
+        ({"learning_rate": True}, "learning_rate takes a number"),
+        ({"augment": 1}, "augment takes true or false"),
+        ({"augment": "yes"}, "augment takes true or false"),
+        ({"architecture": True}, "architecture takes a word"),
         ({"schedule": "cosine"}, "no schedule named 'cosine'"),
         ({"drops": "90,75"}, "must be positive and increase"),
     ],

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.attacks.losses import LOSSES
 from harness.attacks.search import Search
-from harness.attacks.surfaces import split_surface
+from harness.attacks.surfaces import canonical_surface, split_surface
 from harness.errors import HarnessError, unknown_name
 from harness.identity import AttackSpec, Value
 from harness.registry import Registry
@@ -91,7 +91,7 @@ def attack_spec(
         HarnessError: unknown attack, surface, loss or parameter, or a value out of range.
     """
     entry = ATTACKS[name]
-    split_surface(surface)
+    surface = canonical_surface(surface)
     chosen = _loss(entry, surface, loss)
     unknown = [key for key in parameters if key not in entry.parameters]
     if unknown:

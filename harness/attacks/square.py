@@ -21,7 +21,7 @@ _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
     knowledge="query",
     source="Andriushchenko et al., 2020 (arXiv:1912.00049), algorithms 1 and 2",
     cost=lambda p: (p["restarts"] * p["queries"], 0),
-    limits={"queries": (1, 1_000_000), "p_init": (1e-3, 1), "restarts": (1, 1_000)},
+    limits={"queries": (1, 100_000), "p_init": (1e-3, 1), "restarts": (1, 1_000)},
 )
 def square(
     search: Search,

@@ -189,6 +189,9 @@ SURFACES = {
 }
 """What people may write for `surface=`, and what each means."""
 
+MOST_FORWARDS = {"label_gate": 2, "training_loss": 4}
+"""Model passes per look of the surfaces that need more than one, at most."""
+
 _TEXT = re.compile(r"([a-z_]+)(?:\(([a-z0-9.]+)\))?")
 
 
@@ -218,6 +221,19 @@ def surface_named(
         "rescaled": lambda: Logits(model, None if argument == "std" else float(argument)),
     }
     return builders[name]()
+
+
+def canonical_surface(text: str) -> str:
+    """One text per surface, so that one search has one hash: `sum` and `sum(2.0)` are `sum(2)`.
+
+    Raises:
+        HarnessError: as `split_surface`.
+    """
+    name, argument = split_surface(text)
+    argument = argument or {"sum": "2", "straight_through": "1"}.get(name, "")
+    if argument and argument != "std":
+        argument = f"{float(argument):.12g}"
+    return f"{name}({argument})" if argument else name
 
 
 def check_reachable(text: str, capabilities: Capabilities) -> None:

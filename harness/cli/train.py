@@ -90,7 +90,7 @@ def _is_done(store: Store, request: TrainingRequest, data: Split) -> bool:
     taken = {record.name: record for record in store.checkpoints()}.get(request.name)
     if taken is None:
         return False
-    if taken.training.get("run") != request.digest(data.sha256):
+    if taken.training.get("run") != request.digest(data):
         raise HarnessError(
             f"the name '{request.name}' is taken by another recipe. Choose --name, or remove it "
             f"with: harness remove {request.name}"

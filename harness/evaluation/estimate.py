@@ -7,6 +7,7 @@ import time
 import torch
 
 from harness.attacks.attack import ATTACKS
+from harness.attacks.surfaces import MOST_FORWARDS, split_surface
 from harness.data import Split
 from harness.evaluation.subject import Subject
 from harness.identity import CLEAN, AttackSpec
@@ -16,7 +17,8 @@ def most_passes(spec: AttackSpec) -> tuple[int, int]:
     """Forwards and backwards of one image that nothing breaks."""
     if spec == CLEAN:
         return 1, 0
-    return ATTACKS[spec.attack].cost(dict(spec.parameters))
+    looks, backwards = ATTACKS[spec.attack].cost(dict(spec.parameters))
+    return looks * MOST_FORWARDS.get(split_surface(spec.surface)[0], 1), backwards
 
 
 def seconds_per_pass(

@@ -45,6 +45,8 @@ class Handle:
         gate = pad(select) if isinstance(select, Tensor) else select
         try:
             found = self._module(padded, select=gate) if self._has_gate else self._module(padded)
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:
             reason = str(error).strip().splitlines()
             raise ModelError(

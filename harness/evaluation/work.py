@@ -42,6 +42,7 @@ class Work:
 def do(work: Work) -> Outcome | Failure:
     """Do it. A model that misbehaves gives a failure, so that the campaign goes on."""
     try:
+        _compute_exactly()
         data = test_split(work.dataset, work.data_dir)
         subject = _subject(_Key(work))
         return evaluate(work.job, subject, data, torch.tensor(work.attackable), work.runtime)
@@ -49,8 +50,20 @@ def do(work: Work) -> Outcome | Failure:
         return _failure(work.job, error.status, str(error))
     except HarnessError as error:
         return _failure(work.job, "not_loaded", str(error))
+    except torch.OutOfMemoryError:
+        return _failure(
+            work.job, "out_of_memory", "the device ran out of memory: use a smaller --batch-size."
+        )
     except VerificationError as error:
         return _failure(work.job, "violation", str(error))
+
+
+def _compute_exactly() -> None:
+    """Plain float32 on a GPU too: no TF32, no kernels that may differ from run to run."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
 
 
 @lru_cache(maxsize=2)

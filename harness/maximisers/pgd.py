@@ -48,7 +48,7 @@ def ascend(batch: Batch, images: Tensor, labels: Tensor, inner: InnerLoss, noise
     candidate = ball.project(images + noise * draw)
     for _ in range(batch.budget.steps):
         candidate.requires_grad_()
-        value = inner(batch.answers(candidate, labels, deployed=True))
+        value = inner(batch.answers(candidate, labels, select=None))
         (gradient,) = torch.autograd.grad(value.sum(), candidate)
         candidate = ball.project(candidate.detach() + batch.budget.step * ball.steepest(gradient))
     return candidate.detach()
@@ -69,7 +69,7 @@ def label_loss(batch: Batch) -> InnerLoss:
 def _agreement_loss(batch: Batch) -> InnerLoss:
     """KL of every output from the clean prediction, which is computed once."""
     with torch.no_grad():
-        clean = batch.answers(batch.images, batch.labels, deployed=True)
+        clean = batch.answers(batch.images, batch.labels, select=None)
 
     def climb(answers: Answers) -> Tensor:
         return batch.per_head(

@@ -132,4 +132,4 @@ def gate_rows(auxiliary: Tensor, weight: Tensor, select: Select) -> Tensor:
     if select is None:
         return hard
     soft = torch.softmax(auxiliary / select.temperature, dim=1) @ weight
-    return soft + (hard - soft).detach()
+    return hard.detach() + (soft - soft.detach())  # in this order the forward value is exact

@@ -102,6 +102,8 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, Any]:
 
 def _content(path: Path) -> bytes:
     try:
+        if not path.is_file():
+            raise HarnessError(f"there is no file {path}: the weights are a state dict in a file.")
         size = path.stat().st_size
         if size > LARGEST_FILE:
             raise HarnessError(f"{path} is {size / 2**30:.0f} GiB, above the limit of 8 GiB.")

@@ -25,7 +25,8 @@ class FlexibleRelations:
     Args:
         weight: lambda (5 on CIFAR-10, 20 on CIFAR-100).
         ramp: multiply by `2 / (1 + exp(-10 t / 100)) - 1`, t the 1-based epoch; the paper's
-            garbled formula read as the usual sigmoid ramp (`frpat.md` section 3).
+            garbled formula read as the usual sigmoid ramp (`frpat.md` section 3). In runs of
+            fewer than 100 epochs t counts hundredths of the run, so that the ramp is complete.
     """
 
     weight: float = 5.0
@@ -39,7 +40,9 @@ class FlexibleRelations:
     def __call__(self, batch: Batch) -> Tensor:
         """A scalar; its gradient reaches the student alone."""
         teacher = batch.teacher.features.detach()
-        factor = self.weight * (sigmoid_ramp(batch.epoch) if self.ramp else 1.0)
+        factor = self.weight * (
+            sigmoid_ramp(batch.epoch * max(100 / batch.epochs, 1)) if self.ramp else 1.0
+        )
         return factor * relation_divergence(teacher, batch.adversarial.features)
 
 
@@ -68,7 +71,7 @@ def relations(features: Tensor) -> Tensor:
     return affinity / affinity.sum(dim=0, keepdim=True)
 
 
-def sigmoid_ramp(epoch: int) -> float:
+def sigmoid_ramp(epoch: float) -> float:
     """0 at the start, 0.987 at epoch 50: `2 / (1 + exp(-t / 10)) - 1`."""
     return 2 / (1 + math.exp(-epoch / 10)) - 1
 

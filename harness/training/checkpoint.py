@@ -47,7 +47,7 @@ def checkpoint_record(
         parameters=parameter_count(network),
         paper=entry.paper.to_json(),
         training={
-            "run": request.digest(data.sha256),
+            "run": request.digest(data),
             "seconds": round(progress.seconds, 3),
             "device": trained.device,
             "images": data.sha256,

@@ -110,7 +110,7 @@ def train(
 
 def discard_state(request: TrainingRequest, data: Split, folder: Path) -> None:
     """Forget the state for resuming, once the finished checkpoint is stored."""
-    state_file(folder, request.digest(data.sha256)).unlink(missing_ok=True)
+    state_file(folder, request.digest(data)).unlink(missing_ok=True)
 
 
 class Training:
@@ -120,7 +120,7 @@ class Training:
         self.request, self.recipe, self.device = request, request.recipe, device
         self.defense: Defense = request.compose()
         self.images, self.labels = data.images.to(device), data.labels.to(device)
-        self.path = state_file(folder, request.digest(data.sha256))
+        self.path = state_file(folder, request.digest(data))
         self.steps_per_epoch = step_count(len(data), self.recipe.batch_size)
         statistics = _channel_statistics(data.images) if self.defense.normalised else None
         self.players = self.defense.build(request.build(), statistics)
@@ -193,7 +193,7 @@ class Training:
             negatives=self.defense.negatives,
             companion=self.players.companion,
             epoch=epoch + 1,
-            progress=progress,
+            epochs=self.recipe.epochs,
         )
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.recipe, epoch + 1, progress)
@@ -266,4 +266,5 @@ def _channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     values = torch.arange(256, dtype=torch.float64) / 255
     mean = (counts * values).sum(1) / counts.sum(1)
     variance = (counts * (values - mean[:, None]) ** 2).sum(1) / counts.sum(1)
-    return mean.float(), variance.sqrt().clamp(min=1e-6).float()
+    deviation = torch.where(variance > 0, variance.sqrt(), 1.0)  # a constant channel stays as it is
+    return mean.float(), deviation.float()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.data import Dataset
+from harness.data import Dataset, Split
 from harness.defense import DEFENSES, Build, Defense
 from harness.errors import HarnessError, unknown_name
 from harness.identity import Value, digest
 from harness.models.architectures import ARCHITECTURES
-from harness.recipe import RECIPE_KEYS, Recipe, scaled
+from harness.recipe import RECIPE_KEYS, Recipe, scaled, shortened
 from harness.threat import ThreatModel, format_fraction
 
 
@@ -42,8 +42,8 @@ class TrainingRequest:
     dataset: Dataset
     threat: ThreatModel
 
-    def digest(self, images: str) -> str:
-        """Identity of the run; `images` is the SHA-256 of the training images."""
+    def digest(self, data: Split) -> str:
+        """Identity of the run on these training images and labels."""
         return digest(
             [
                 self.defense,
@@ -54,7 +54,8 @@ class TrainingRequest:
                 self.scale,
                 self.seed,
                 self.dataset.name,
-                images,
+                data.sha256,
+                data.labels_sha256,
                 self.threat.norm,
                 format_fraction(self.threat.epsilon),
             ]
@@ -95,7 +96,7 @@ def training_request(
         dataset: what to learn.
         architecture: registered name; the recipe's if None.
         scale: `smoke` on digits and `reduced` elsewhere if None.
-        epochs: instead of the recipe's.
+        epochs: instead of the recipe's; the drops keep their fractions of the run.
         seed: of everything random.
         settings: looked up in defense, architecture and recipe; `defense.`, `arch.` and `recipe.`
             say which where a key is in two of them.
@@ -107,28 +108,20 @@ def training_request(
     """
     entry = DEFENSES[defense]
     chosen_scale = scale or ("smoke" if dataset.name == "digits" else "reduced")
-    recipe, for_architecture = scaled(entry.recipe, chosen_scale, dataset.name)
+    recipe = scaled(entry.recipe, chosen_scale, dataset.name)
     asked = dict(settings or {})
     for key in ("architecture", "recipe.architecture"):  # it decides what the others may be
         if key in asked:
             architecture = str(asked.pop(key))
     if architecture is not None:
         recipe = recipe.changed(architecture=architecture)
-        for_architecture = {
-            key: value
-            for key, value in for_architecture.items()
-            if key in ARCHITECTURES[architecture].settings
-        }
     if epochs is not None:
-        recipe = recipe.changed(epochs=epochs)
+        recipe = shortened(recipe, epochs)
     parts = sort_settings(defense, recipe.architecture, asked)
     recipe = recipe.changed(**parts["recipe"])
     _, full = entry.compose(parts["defense"])
-    shape_settings = {
-        **ARCHITECTURES[recipe.architecture].settings,
-        **for_architecture,
-        **parts["arch"],
-    }
+    is_thin = chosen_scale == "smoke" and dataset.name != "digits"
+    defaults = default_settings(recipe.architecture, is_thin=is_thin)
     chosen_name = name or default_name(
         entry.name, dataset.name, recipe.architecture, chosen_scale, seed
     )
@@ -137,13 +130,22 @@ def training_request(
         entry.name,
         full,
         recipe.architecture,
-        shape_settings,
+        {**defaults, **parts["arch"]},
         recipe,
         chosen_scale,
         seed,
         dataset,
         threat or dataset.threat,
     )
+
+
+def default_settings(architecture: str, *, is_thin: bool) -> dict[str, Value]:
+    """Every setting of an architecture; a thin one has a quarter of the width."""
+    settings = dict(ARCHITECTURES[architecture].settings)
+    width = settings.get("width")
+    if is_thin and isinstance(width, int):
+        settings["width"] = max(width // 4, 1)
+    return settings
 
 
 def default_name(defense: str, dataset: str, architecture: str, scale: str, seed: int) -> str:

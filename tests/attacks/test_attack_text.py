@@ -192,3 +192,20 @@ def test_well_formed_text_is_an_attack_or_a_sentence(name, given_settings):
     assert spec.attack == name
     for key, value in spec.parameters:
         assert type(value) is type(ATTACKS[name].parameters[key])
+
+
+@pytest.mark.parametrize(
+    ("texts", "canonical"),
+    [
+        (("sum", "sum(2)", "sum(2.0)", " sum(2) "), "sum(2)"),
+        (("straight_through", "straight_through(1.0)"), "straight_through(1)"),
+        (("auxiliary(0)", "auxiliary(00)"), "auxiliary(0)"),
+        (("rescaled(std)",), "rescaled(std)"),
+        (("rescaled(15)", "rescaled(15.0)"), "rescaled(15)"),
+        (("logits", " logits "), "logits"),
+    ],
+)
+def test_one_search_has_one_hash_however_its_surface_is_spelled(texts, canonical):
+    specs = {attack_spec("pgd", surface=text) for text in texts}
+    assert {spec.surface for spec in specs} == {canonical}
+    assert len({spec.hash for spec in specs}) == 1

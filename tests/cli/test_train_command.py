@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def test_weights_lie_beside_the_database_under_their_digest(stored):
         "results.db",
         *(f"checkpoints/{record.weights_sha256}.safetensors" for record in _records().values()),
     }
-    assert not any(os.path.isabs(record.weights) for record in _records().values())
+    assert not any(Path(record.weights).is_absolute() for record in _records().values())
 
 
 def test_weights_lie_where_the_environment_says(harness, home, monkeypatch):

@@ -80,7 +80,7 @@ def test_agreement_has_no_gradient_at_the_clean_image_where_it_would_stay_withou
 
         def inner(answers, batch=batch, found=found):
             with torch.no_grad():
-                clean = batch.answers(batch.images, batch.labels, deployed=True).deployed()
+                clean = batch.answers(batch.images, batch.labels, select=None).deployed()
             value = kl(clean, answers.deployed())
             found.append(torch.autograd.grad(value.sum(), answers.deployed(), retain_graph=True)[0])
             return value
@@ -218,7 +218,7 @@ def test_inner_losses_see_the_scale_and_not_the_margin():
     for scale in (15.0, 1.0):
         network = network_of(Spy(scale=scale))
         batch = batch_of(network, steps=1)
-        answers = batch.answers(batch.images, batch.labels, deployed=True)
+        answers = batch.answers(batch.images, batch.labels, select=None)
         torch.testing.assert_close(answers.scaled(), scale * answers.deployed())
         images.append(Pgd(climbs="kl")(batch))
     assert seen == []

@@ -183,9 +183,9 @@ def test_damaged_files_are_refused_in_a_sentence_or_hold_tensors(tmp_path, kind)
 
 
 def test_a_missing_file_and_a_folder_are_told_in_a_sentence(tmp_path):
-    with pytest.raises(HarnessError, match=r"cannot read the weights .*No such file"):
+    with pytest.raises(HarnessError, match=r"there is no file .*nothing"):
         read_weights(tmp_path / "nothing")
-    with pytest.raises(HarnessError, match=r"cannot read the weights .*Is a directory"):
+    with pytest.raises(HarnessError, match="there is no file"):
         read_weights(tmp_path)
 
 

@@ -50,7 +50,7 @@ class Killer:
 def outcome(request, data, folder, **arguments):
     """Everything that a finished run leaves, times aside."""
     trained = train(request, data, folder, **arguments)
-    state = read_weights(state_file(folder, request.digest(data.sha256)))
+    state = read_weights(state_file(folder, request.digest(data)))
     progress = state["progress"]
     del progress["seconds"], progress["epoch_seconds"]
     assert progress["losses"] == trained.progress.losses
@@ -239,7 +239,7 @@ def test_every_epoch_sees_every_image_once_in_an_order_of_its_own(
     data, real, seen = few(count), Defense.loss, []
 
     def spy(self, batch):
-        seen.append((batch.epoch, batch.images.flatten(1), batch.labels, batch.progress))
+        seen.append((batch.epoch, batch.images.flatten(1), batch.labels))
         return real(self, batch)
 
     monkeypatch.setattr(Defense, "loss", spy)
@@ -247,15 +247,13 @@ def test_every_epoch_sees_every_image_once_in_an_order_of_its_own(
     known = (data.images.float() / 255).flatten(1).tolist()
     orders = []
     for epoch in (1, 2):
-        images = torch.cat([one for when, one, *_ in seen if when == epoch]).tolist()
-        labels = torch.cat([one for when, _, one, _ in seen if when == epoch])
+        images = torch.cat([one for when, one, _ in seen if when == epoch]).tolist()
+        labels = torch.cat([one for when, _, one in seen if when == epoch])
         positions = [known.index(one) for one in images]
         assert len(set(positions)) == len(positions) == used
         assert torch.equal(data.labels[positions], labels)
         orders.append(positions)
     assert orders[0] != orders[1]
-    steps = len(seen)
-    assert [progress for *_, progress in seen] == [step / steps for step in range(steps)]
 
 
 def test_every_step_augments_in_a_way_of_its_own(few, tiny, tmp_path, monkeypatch):

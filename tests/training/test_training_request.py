@@ -4,8 +4,9 @@ import dataclasses
 from fractions import Fraction
 
 import pytest
+import torch
 
-from harness.data.datasets import DATASETS
+from harness.data import DATASETS, Split
 from harness.defense import DEFENSES, DefenseEntry
 from harness.errors import HarnessError
 from harness.models.architectures import ARCHITECTURES, Architecture
@@ -45,6 +46,18 @@ def test_full_scale_is_the_defense_s_own_recipe():
     assert request.recipe == ANCRA
     frpat = training_request("trades_frpat", CIFAR10, scale="full")
     assert (frpat.architecture, frpat.build().teacher) == ("wrn_34_10", "resnet18")
+
+
+def test_a_smoke_run_elsewhere_is_a_quarter_as_wide():
+    assert training_request("trades", CIFAR10, scale="smoke").architecture_settings == {"width": 16}
+    wide = training_request("trades", CIFAR10, scale="smoke", architecture="wrn_34_10")
+    assert wide.architecture_settings == {"width": 4}
+
+
+def test_fewer_epochs_keep_the_drops_at_their_fractions():
+    assert training_request("trades_ancra", CIFAR10, epochs=12).recipe.drops == "8,10,11"
+    asked = training_request("trades_ancra", CIFAR10, epochs=12, settings={"drops": "5"})
+    assert asked.recipe.drops == "5"
 
 
 def test_everything_given_is_taken():
@@ -145,7 +158,7 @@ def test_unknown_keys_get_the_nearest_name(key, sentence):
         ({"scale": "huge"}, "no scale named 'huge'"),
         ({"scale": "full"}, "digits has no full scale"),
         ({"epochs": 0}, "epochs must lie in"),
-        ({"settings": {"beta": "many"}}, "beta takes a float"),
+        ({"settings": {"beta": "many"}}, "beta takes a number"),
         ({"settings": {"inner": "fgsm"}}, "no inner loss named 'fgsm'"),
         ({"settings": {"drops": "²"}}, "drops are epochs"),
         ({"settings": {"architecture": "resnet"}}, "Did you mean 'resnet18'"),
@@ -189,14 +202,22 @@ def test_another_architecture_brings_its_own_settings(without_width):
     assert request.architecture_settings == {"blocks": 3}
 
 
-IMAGES = "0" * 64
+DATA = Split(
+    "digits", "train", torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64),
+    sha256="0" * 64, labels_sha256="1" * 64, is_exact=None,
+)  # fmt: skip
 
 
 def test_the_digest_ignores_the_name_alone():
     request = training_request("trades_he", ON_DIGITS)
     renamed = dataclasses.replace(request, name="another")
-    assert renamed.digest(IMAGES) == request.digest(IMAGES)
-    assert request.digest("1" * 64) != request.digest(IMAGES)
+    assert renamed.digest(DATA) == request.digest(DATA)
+
+
+@pytest.mark.parametrize("field", ["sha256", "labels_sha256"])
+def test_other_images_and_other_labels_are_another_run(field):
+    request = training_request("trades_he", ON_DIGITS)
+    assert request.digest(dataclasses.replace(DATA, **{field: "2" * 64})) != request.digest(DATA)
 
 
 CHANGES = {
@@ -221,7 +242,7 @@ def test_every_field_of_a_request_is_named_here():
 def test_the_digest_changes_with_every_field_that_decides_the_weights(field):
     request = training_request("trades_he", ON_DIGITS)
     changed = dataclasses.replace(request, **{field: CHANGES[field]})
-    assert changed.digest(IMAGES) != request.digest(IMAGES)
+    assert changed.digest(DATA) != request.digest(DATA)
 
 
 @pytest.mark.parametrize(
@@ -244,12 +265,12 @@ def test_the_digest_changes_with_every_field_that_decides_the_weights(field):
 def test_the_digest_changes_with_every_number_of_the_recipe(key, value):
     request = training_request("trades", ON_DIGITS)
     changed = dataclasses.replace(request, recipe=request.recipe.changed(**{key: value}))
-    assert changed.digest(IMAGES) != request.digest(IMAGES)
+    assert changed.digest(DATA) != request.digest(DATA)
 
 
 def test_equal_epsilons_are_the_same_run():
     runs = [
-        training_request("trades", ON_DIGITS, threat=ThreatModel.parse("linf", text)).digest(IMAGES)
+        training_request("trades", ON_DIGITS, threat=ThreatModel.parse("linf", text)).digest(DATA)
         for text in ("1/5", "0.2", "2/10", "51/255")
     ]
     assert len(set(runs)) == 1
@@ -258,4 +279,4 @@ def test_equal_epsilons_are_the_same_run():
 def test_a_setting_given_as_its_default_is_the_same_run():
     plain = training_request("trades", ON_DIGITS)
     spelled = training_request("trades", ON_DIGITS, settings={"beta": 6, "width": 16, "epochs": 20})
-    assert spelled.digest(IMAGES) == plain.digest(IMAGES)
+    assert spelled.digest(DATA) == plain.digest(DATA)

@@ -15,7 +15,7 @@ from harness.training.state import load_state, state_file
 def trained(few, tiny, tmp_path):
     request, data = tiny("trades_frpat", settings={"epochs": 1}), few(64)
     train(request, data, tmp_path)
-    return request, data, tmp_path, state_file(tmp_path, request.digest(data.sha256))
+    return request, data, tmp_path, state_file(tmp_path, request.digest(data))
 
 
 DAMAGE = {
