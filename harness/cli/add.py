@@ -11,7 +11,9 @@ from harness.cli import options
 
 @click.command()
 @click.argument("name")
-@click.option("--model", required=True, help="FILE.py:CALLABLE or package.module:CALLABLE.")
+@click.option(
+    "--model", required=True, help="FILE.py:CALLABLE, package.module:CALLABLE or architecture."
+)
 @click.option("--weights", required=True, type=click.Path(path_type=Path), help="State dict.")
 @click.option("--dataset", required=True, help="What it decides on.")
 @options.everywhere
@@ -29,7 +31,8 @@ def add(
 
     CALLABLE takes no argument and returns an nn.Module from images [N, C, H, W] in [0, 1] to
     logits [N, K], or to harness.outputs.Outputs. Its code runs; the weights are only read, as
-    safetensors or a plain PyTorch state dict.
+    safetensors or a plain PyTorch state dict. Plain networks in the public layouts need no code:
+    name their architecture (harness list architectures).
     """
     del device
     from harness.data import dataset as dataset_named

@@ -92,6 +92,7 @@ def _datasets() -> Rows:
             "classes": len(entry.classes),
             "shape": list(entry.shape),
             "threat": str(entry.threat),
+            "index lists": list(entry.index_lists),
             "description": entry.description,
         }
         for entry in (DATASETS[name] for name in DATASETS)

@@ -76,6 +76,8 @@ class Dataset:
             its own path; then neither a folder nor a download is needed.
         sha256: pinned digests of the images per split: over uint8 [N, H, W, C] in index order.
         labels_sha256: pinned digests of the labels per split: over uint8 [N].
+        index_lists: which images may be asked for; `first-n` are the first n in the dataset's
+            own order, as RobustBench and AutoAttack count them.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Dataset:
     embedded: Callable[[str], Pixels] | None = None
     sha256: Mapping[str, str] = field(default_factory=dict)
     labels_sha256: Mapping[str, str] = field(default_factory=dict)
+    index_lists: tuple[str, ...] = ("first-n",)
 
 
 DATASETS: Registry[Dataset] = Registry("dataset", "harness.data", "robust_harness.datasets")

@@ -16,7 +16,7 @@ from harness.data import Dataset
 from harness.defense import DEFENSES, Build, Defense
 from harness.errors import HarnessError
 from harness.evaluation.handle import Handle, pad
-from harness.evaluation.third_party import import_model, load_foreign_weights
+from harness.evaluation.third_party import foreign_model, load_foreign_weights
 from harness.identity import Capabilities, CheckpointRecord
 from harness.models.network import Network
 from harness.models.weights import read_weights
@@ -59,7 +59,7 @@ def load_subject(
         )
     weights = read_weights(path, record.weights_sha256)
     if record.kind == "added":
-        module = import_model(record.model, record.model_sha256)
+        module = foreign_model(record.model, dataset, record.model_sha256)
         load_foreign_weights(module, weights, record.name)
         return _subject(module.to(device), record.capabilities, None)
     defense, network = build_trained(record, dataset)

@@ -18,12 +18,33 @@ from torch import Tensor, nn
 from harness.data import Dataset
 from harness.errors import HarnessError
 from harness.evaluation.handle import Handle, as_outputs
+from harness.heads.linear import Linear
 from harness.identity import Capabilities, CheckpointRecord, digest
-from harness.models.network import parameter_count
+from harness.models.architectures import ARCHITECTURES
+from harness.models.layouts import to_network_layout
+from harness.models.network import Network, parameter_count
 from harness.models.weights import file_sha256, read_weights, write_weights
 from harness.outputs import Outputs
 
 _WRAPPERS = ("state_dict", "model_state_dict", "net", "model")
+
+
+def foreign_model(reference: str, dataset: Dataset, sha256: str = "") -> nn.Module:
+    """The module that a reference means, with random weights.
+
+    Args:
+        reference: an architecture's name, for the public layouts of plain networks, or as
+            `import_model` takes it.
+        dataset: what it decides on.
+        sha256: what a file's content must be, or empty.
+
+    Raises:
+        HarnessError: as `import_model`.
+    """
+    if reference not in ARCHITECTURES:
+        return import_model(reference, sha256)
+    trunk = ARCHITECTURES[reference].build(dataset.shape)
+    return Network(trunk, Linear().build(trunk.features, len(dataset.classes)))
 
 
 def import_model(reference: str, sha256: str = "") -> nn.Module:
@@ -39,7 +60,8 @@ def import_model(reference: str, sha256: str = "") -> nn.Module:
     place, colon, name = reference.rpartition(":")
     if not colon or not place or not name.isidentifier():
         raise HarnessError(
-            f"'{reference}' is no model: write FILE.py:CALLABLE or package.module:CALLABLE."
+            f"'{reference}' is no model: write FILE.py:CALLABLE, package.module:CALLABLE or an "
+            f"architecture ({', '.join(ARCHITECTURES)})."
         )
     if sha256 and source_sha256(reference) != sha256:
         raise HarnessError(
@@ -55,6 +77,8 @@ def import_model(reference: str, sha256: str = "") -> nn.Module:
 def source_sha256(reference: str) -> str:
     """SHA-256 of the file that a model reference names; of an installed module, its source."""
     place = reference.rpartition(":")[0]
+    if not place:
+        return ""  # an architecture of our own
     if place.endswith(".py"):
         return file_sha256(_file(place))
     spec = _find(place)
@@ -64,9 +88,14 @@ def source_sha256(reference: str) -> str:
 def load_foreign_weights(module: nn.Module, weights: Mapping[str, Any], name: str) -> None:
     """Put a state dict into a foreign module, unwrapping what training scripts wrap.
 
+    A network of our own also takes the public layouts.
+
     Raises:
         HarnessError: keys or shapes that do not fit, by name.
     """
+    if isinstance(module, Network):
+        module.load_state_dict(to_network_layout(weights, module.state_dict()))
+        return
     state = _unwrapped(weights)
     expected = module.state_dict()
     if any(key.startswith("module.") for key in state) and not any(
@@ -218,7 +247,7 @@ def added_record(
 
     Args:
         name: of the new checkpoint.
-        reference: `FILE.py:CALLABLE` or `package.module:CALLABLE`.
+        reference: `FILE.py:CALLABLE`, `package.module:CALLABLE` or an architecture.
         weights: safetensors or a plain PyTorch state dict.
         dataset: what it decides on.
         folder: where weights are kept.
@@ -226,7 +255,7 @@ def added_record(
     Raises:
         HarnessError: anything that does not fit.
     """
-    module = import_model(reference)
+    module = foreign_model(reference, dataset)
     load_foreign_weights(module, read_weights(weights), name)
     capabilities = probe(module, torch.full((2, *dataset.shape), 0.5), len(dataset.classes))
     stored, sha256 = write_weights(module.state_dict(), folder)
@@ -234,6 +263,7 @@ def added_record(
     return CheckpointRecord(
         name=name,
         digest=digest(["added", sha256, source, reference.rpartition(":")[2], dataset.name]),
+        architecture="" if source else reference,
         kind="added",
         dataset=dataset.name,
         threat=dataset.threat,

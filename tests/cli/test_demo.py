@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import replace
+
 import pytest
+
+from harness import protocols, recipe
+from harness.attacks.attack import attack_spec
 
 
 @pytest.fixture
 def small(monkeypatch):
-    from dataclasses import replace
-
-    from harness import protocols, recipe
-    from harness.attacks.attack import attack_spec
-
     quick = replace(protocols.PROTOCOLS["standard"], first=lambda _: [attack_spec("pgd", steps=40)])
     adaptive = replace(
         protocols.PROTOCOLS["adaptive"],
@@ -21,8 +22,9 @@ def small(monkeypatch):
     monkeypatch.setitem(protocols.PROTOCOLS, "standard", quick)
     monkeypatch.setitem(protocols.PROTOCOLS, "adaptive", adaptive)
     monkeypatch.setattr(recipe, "DIGITS", replace(recipe.DIGITS, epochs=1, inner_steps=1))
-    monkeypatch.setattr("harness.cli.demo.DEFENSES", ("standard", "trades_he"))
-    monkeypatch.setattr("harness.cli.demo.EXAMPLES", 10)
+    module = importlib.import_module("harness.cli.demo")  # `harness.cli.demo` is the command
+    monkeypatch.setattr(module, "DEFENSES", ("standard", "trades_he"))
+    monkeypatch.setattr(module, "EXAMPLES", 10)
 
 
 def test_the_demo_trains_attacks_stores_renders_and_prints(small, home, harness):

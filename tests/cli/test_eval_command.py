@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from harness.cli.evaluate import POSITIVE
 from harness.statistics import wilson
 from harness.store.store import Store
 
@@ -440,10 +439,6 @@ def test_a_dry_run_of_a_model_that_fails_says_so(add, harness):
 
     assert found.code == 2
     assert "out of order" in found.err
-
-
-def test_numbers_begin_at_one():
-    assert POSITIVE.min == 1
 
 
 def test_evaluation_leaves_the_global_random_numbers_alone(stored, harness):

@@ -90,7 +90,7 @@ def test_a_stopped_training_goes_on_and_ends_with_the_very_same_weights(
     with running(SLOWLY, TRAIN, outside) as process:
         wait_until(lambda: [*home.glob("checkpoints/unfinished-*.pt")] or process.poll())
         os.killpg(process.pid, how)
-        out, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=30)
     assert process.returncode == (-how if how == signal.SIGKILL else 130)
     assert "Traceback" not in err
     assert "epoch 4/4" not in err

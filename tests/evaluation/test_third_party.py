@@ -15,6 +15,7 @@ from harness.evaluation.handle import Handle
 from harness.evaluation.subject import load_subject
 from harness.evaluation.third_party import (
     added_record,
+    foreign_model,
     import_model,
     load_foreign_weights,
     probe,
@@ -358,3 +359,24 @@ def test_changed_missing_or_misplaced_files_of_a_checkpoint_are_sentences(file, 
     file.write_text(SOURCE + "\n")
     with pytest.raises(HarnessError, match="was changed since"):
         load_subject(record, kept, DIGITS)
+
+
+def test_an_architecture_takes_the_public_layout_of_its_weights(tmp_path):
+    """`linear.*` and `module.` are how the public CIFAR ResNets save themselves."""
+    dataset = DIGITS
+    network = foreign_model("small_resnet", dataset)
+    state = {
+        f"module.{key.removeprefix('trunk.').replace('head.', 'linear.')}": value
+        for key, value in network.state_dict().items()
+    }
+    torch.save({"state_dict": state}, tmp_path / "public.pt")
+    record = added_record("public", "small_resnet", tmp_path / "public.pt", dataset, tmp_path)
+    assert (record.model, record.model_sha256, record.architecture) == (
+        "small_resnet",
+        "",
+        "small_resnet",
+    )
+    subject = load_subject(record, tmp_path, dataset)
+    images = torch.rand(16, *dataset.shape)
+    with torch.no_grad():
+        assert torch.equal(subject.model(images).logits, network.eval()(images).logits)

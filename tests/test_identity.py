@@ -1,0 +1,172 @@
+"""What a number is keyed by: every field is classified here, so that none is added unclassified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.identity import (
+    CLEAN,
+    CORRECT,
+    AttackSpec,
+    Capabilities,
+    CheckpointRecord,
+    Job,
+    Outcome,
+    Runtime,
+    digest,
+)
+from harness.store.store import Store
+from harness.threat import ThreatModel
+
+THREAT = ThreatModel("linf", Fraction(8, 255))
+PGD = AttackSpec("pgd", "logits", "ce", (("relative_step", 0.1), ("steps", 40)), ())
+JOB = Job("a" * 64, "digits", "c" * 64, THREAT, PGD, CORRECT, 0, "float32", 0, 4)
+
+IDENTITY: dict[str, Any] = {
+    "checkpoint": "b" * 64,
+    "dataset": "cifar10",
+    "images": "d" * 64,
+    "threat": ThreatModel("linf", Fraction(4, 255)),
+    "attack": replace(PGD, parameters=(("relative_step", 0.1), ("steps", 41))),
+    "population": "survivors:standard-1",
+    "seed": 1,
+    "precision": "float16",
+    "first": 1,
+    "last": 3,
+}
+"""Every field of a job, with another value than `JOB` has."""
+
+RUNTIME: dict[str, Any] = {"device": "cuda", "batch_size": 7, "workers": 3}
+"""Every field of a runtime, with another value than the default."""
+
+SPEC: dict[str, Any] = {
+    "attack": "fgsm",
+    "surface": "auxiliary(0)",
+    "loss": "margin",
+    "parameters": (("relative_step", 0.2), ("steps", 40)),
+}
+"""The fields of an attack that are its identity; `changed` is for people."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "results.db") as opened:
+        for number, letter in enumerate("ab"):
+            opened.add_checkpoint(
+                CheckpointRecord(
+                    name=f"c{number}",
+                    digest=letter * 64,
+                    kind="trained",
+                    dataset="digits",
+                    threat=THREAT,
+                    weights=f"{letter}.safetensors",
+                    weights_sha256="e" * 64,
+                    capabilities=Capabilities(10),
+                )
+            )
+        yield opened
+
+
+def outcome(job: Job, **more: Any) -> Outcome:
+    count = job.last - job.first
+    return Outcome(job, (True,) * count, (False,) * count, **more)
+
+
+def test_every_field_of_a_job_and_of_a_runtime_is_classified():
+    assert {field.name for field in fields(Job)} == IDENTITY.keys()
+    assert {field.name for field in fields(Runtime)} == RUNTIME.keys()
+    assert {field.name for field in fields(AttackSpec)} == SPEC.keys() | {"changed"}
+
+
+@pytest.mark.parametrize("name", IDENTITY)
+def test_what_can_change_a_bit_is_stored_apart(store, name):
+    other = replace(JOB, **{name: IDENTITY[name]})
+
+    assert store.record(outcome(JOB))
+    assert other != JOB
+    assert store.record(outcome(other))
+    assert not store.record(outcome(other))
+
+
+def test_the_norm_alone_is_stored_apart(store):
+    assert store.record(outcome(JOB))
+    assert store.record(outcome(replace(JOB, threat=ThreatModel("l2", THREAT.epsilon))))
+
+
+@pytest.mark.parametrize("name", RUNTIME)
+def test_what_cannot_change_a_bit_is_recorded_once(store, name):
+    assert store.record(outcome(JOB))
+    assert not store.record(outcome(JOB, runtime=replace(Runtime(), **{name: RUNTIME[name]})))
+
+
+@pytest.mark.parametrize("name", SPEC)
+def test_whatever_changes_a_search_changes_its_hash(name):
+    assert replace(PGD, **{name: SPEC[name]}).hash != PGD.hash
+
+
+def test_what_people_read_of_an_attack_does_not_change_its_hash():
+    assert replace(PGD, changed=("steps",)).hash == PGD.hash
+
+
+def test_the_hash_of_an_attack_stays_what_it_is_in_every_database():
+    assert PGD.hash == "d78aac33ff96d8e2cf2d3bc6ab0d3cae24f0ccb4c1ae9d10c1e2a0e2a4a0c6d8"
+
+
+@pytest.mark.parametrize(
+    ("spec", "label"),
+    [
+        (CLEAN, "none@logits:none"),
+        (PGD, "pgd@logits:ce"),
+        (replace(PGD, changed=("steps",)), "pgd(steps=40)@logits:ce"),
+        (
+            replace(PGD, surface="sum(2)", loss="margin", changed=("relative_step", "steps")),
+            "pgd(relative_step=0.1,steps=40)@sum(2):margin",
+        ),
+    ],
+)
+def test_a_label_reads_attack_surface_and_loss(spec, label):
+    assert spec.label == label
+
+
+def test_a_whole_number_and_the_same_decimal_are_two_parameters():
+    one, other = (AttackSpec("pgd", "logits", "ce", (("steps", v),)) for v in (1, 1.0))
+
+    assert one.hash != other.hash
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.text(), values, max_size=4))
+def test_a_digest_does_not_depend_on_the_order_of_keys(value):
+    backwards = dict(reversed(value.items()))
+
+    assert digest(backwards) == digest(value)
+    assert len(digest(value)) == 64
+
+
+@given(
+    st.builds(
+        Capabilities,
+        classes=st.integers(2, 1000),
+        auxiliary=st.integers(0, 4),
+        select=st.booleans(),
+        features=st.booleans(),
+        scale=st.floats(1e-3, 1e3),
+        training_loss=st.booleans(),
+    )
+)
+def test_capabilities_survive_the_store(capabilities):
+    assert Capabilities.from_json(capabilities.to_json()) == capabilities
