@@ -354,8 +354,9 @@ def missing_slices(covered: Sequence[tuple[int, int]], examples: int) -> list[tu
     """
     gaps, position = [], 0
     for first, last in [*covered, (examples, examples)]:
-        if first > position:
-            gaps.append((position, min(first, examples)))
+        end = min(first, examples)
+        if end > position:
+            gaps.append((position, end))
         position = max(position, last)
     return [
         (max(start, shard), min(end, shard + SHARD))

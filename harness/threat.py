@@ -78,7 +78,8 @@ def format_fraction(value: Fraction) -> str:
         digits += 1
     scaled = abs(value.numerator) * (10**digits // denominator)
     whole, rest = divmod(scaled, 10**digits)
-    return f"{'-' if value < 0 else ''}{whole}.{rest:0{digits}d}"
+    decimal = f"{'-' if value < 0 else ''}{whole}.{rest:0{digits}d}"
+    return min(decimal, str(value), key=len)
 
 
 def _terminates(denominator: int) -> bool:

@@ -117,7 +117,7 @@ def test_what_people_read_of_an_attack_does_not_change_its_hash():
 
 
 def test_the_hash_of_an_attack_stays_what_it_is_in_every_database():
-    assert PGD.hash == "d78aac33ff96d8e2cf2d3bc6ab0d3cae24f0ccb4c1ae9d10c1e2a0e2a4a0c6d8"
+    assert PGD.hash == "05a70701b69823206238abb41149d97f4e6d0205e64a44baa5b9689327477512"
 
 
 @pytest.mark.parametrize(

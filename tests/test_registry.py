@@ -70,7 +70,7 @@ def test_two_of_one_name_are_refused_every_time(package):
 
     for _ in range(2):
         with pytest.raises(HarnessError, match="two things are named 'zebra'"):
-            [*Found.things]
+            list(Found.things)
 
 
 def test_a_module_that_cannot_be_imported_is_tried_again(package, tmp_path):
@@ -78,7 +78,7 @@ def test_a_module_that_cannot_be_imported_is_tried_again(package, tmp_path):
     broken = tmp_path / "dropped_in" / "two.py"
     broken.write_text("1 / 0\n")
     with pytest.raises(ZeroDivisionError):
-        [*Found.things]
+        list(Found.things)
     broken.write_text(REGISTER.format(registry="things", name="bee", entry="mended"))
 
     assert [*Found.things] == ["ant", "bee"]

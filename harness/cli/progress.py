@@ -8,6 +8,7 @@ import time
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 _PLAIN_EVERY = 30.0
 """Seconds between two plain lines."""
@@ -30,6 +31,10 @@ class _Bar:
 
     def show(self, description: str, done: float, total: float) -> None:
         self._progress.update(self._task, description=description, completed=done, total=total)
+
+    def line(self, text: str) -> None:
+        """A line above the bar; printed around it, it would begin at the bar's end."""
+        self._progress.console.print(Text(text))
 
     def stop(self) -> None:
         self._progress.stop()
@@ -60,7 +65,9 @@ class Display:
 
     def line(self, text: str) -> None:
         """One line that stays."""
-        if not self._quiet:
+        if self._bar:
+            self._bar.line(text)
+        elif not self._quiet:
             click.echo(text, err=True)
 
 

@@ -16,7 +16,9 @@ def reference() -> str:
     """Every command's help, in the order in which `harness --help` lists them."""
     pages = [_HEAD]
     for path, command in _commands("harness", harness):
-        context = click.Context(command, info_name=path, max_content_width=100, terminal_width=100)
+        context = click.Context(
+            command, info_name=path, terminal_width=100, **harness.context_settings
+        )
         pages.append(f"## {path}\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(pages)
 

@@ -53,7 +53,10 @@ def export(file: Path, db: str | None, device: str, quiet: bool, verbose: bool) 
 @click.argument("name")
 @options.everywhere
 def remove(name: str, db: str | None, device: str, quiet: bool, verbose: bool) -> None:
-    """Forget checkpoint NAME with its outcomes; its weights go too if no other name needs them."""
+    """Forget checkpoint NAME with its outcomes and weights.
+
+    Weights that another name in this database needs stay.
+    """
     del device, verbose
     with options.open_store(db, create=False) as store:
         folder = options.checkpoint_folder(store)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from harness.errors import HarnessError
 from harness.recipe import Recipe
 from harness.steps.schedules import one_cycle, parse_drops, step_drops
 from harness.training.request import TrainingRequest
-from harness.training.state import load_state, save_state, state_file
+from harness.training.state import Progress, load_state, save_state, state_file
 
 SAVE_EVERY = 300.0
 """Seconds of training that a kill may cost, besides the end of every epoch."""
@@ -39,25 +39,6 @@ class Report(Protocol):
 
     def finished_epoch(self, epoch: int, loss: float, seconds: float) -> None:
         """One epoch is done, with its mean loss."""
-
-
-@dataclass
-class Progress:
-    """Where a run stands; everything else follows from this and the request.
-
-    Args:
-        steps: steps done, over all epochs.
-        seconds: of training so far.
-        losses: mean loss per finished epoch.
-        epoch_seconds: per finished epoch.
-        sum: of the losses of the running epoch.
-    """
-
-    steps: int = 0
-    seconds: float = 0.0
-    losses: list[float] = field(default_factory=list)
-    epoch_seconds: list[float] = field(default_factory=list)
-    sum: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -168,25 +149,29 @@ class Training:
             report.finished_epoch(epoch + 1, loss, self.progress.epoch_seconds[-1])
 
     def step(self, epoch: int, step: int, order: Tensor) -> Tensor:
-        size = self.recipe.batch_size
+        """One update; 0-based epoch and step, the epoch's order of images; the loss before it."""
+        done = (epoch * self.steps_per_epoch + step) / (self.recipe.epochs * self.steps_per_epoch)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.recipe, epoch + 1, done)
+        loss = self.defense.loss(self._batch(epoch, step, order))
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        return loss.detach()
+
+    def _batch(self, epoch: int, step: int, order: Tensor) -> Batch:
+        size, seed, threat = self.recipe.batch_size, self.request.seed, self.request.threat
         chosen = order[step * size : (step + 1) * size]
         images = self.images[chosen].float() / 255
-        seed = self.request.seed
         if self.recipe.augment:
             draws = generator(seed, "augment", epoch, step)
             images = augment(images, self.request.dataset.augmentation, draws)
-        progress = (epoch * self.steps_per_epoch + step) / (
-            self.recipe.epochs * self.steps_per_epoch
-        )
-        batch = Batch(
+        length = self.recipe.relative_step * float(threat.epsilon)
+        return Batch(
             self.players.network,
             images,
             self.labels[chosen],
-            budget=InnerBudget(
-                self.request.threat,
-                self.recipe.inner_steps,
-                self.recipe.relative_step * float(self.request.threat.epsilon),
-            ),
+            budget=InnerBudget(threat, self.recipe.inner_steps, length),
             combine=self.defense.combine,
             generator=generator(seed, "attack", epoch, step),
             maximiser=self.defense.maximiser,
@@ -195,13 +180,6 @@ class Training:
             epoch=epoch + 1,
             epochs=self.recipe.epochs,
         )
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.recipe, epoch + 1, progress)
-        loss = self.defense.loss(batch)
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
-        return loss.detach()
 
     def _look(self, waiting: list[Tensor], epoch: int, last: int) -> float:
         """Add the waiting losses up; stop where one is not finite."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -13,8 +13,24 @@ from harness.defense import Players
 from harness.errors import HarnessError
 from harness.models.weights import read_weights, write_whole
 
-if TYPE_CHECKING:
-    from harness.training.loop import Progress
+
+@dataclass
+class Progress:
+    """Where a run stands; everything else follows from this and the request.
+
+    Args:
+        steps: steps done, over all epochs.
+        seconds: of training so far.
+        losses: mean loss per finished epoch.
+        epoch_seconds: per finished epoch.
+        sum: of the losses of the running epoch.
+    """
+
+    steps: int = 0
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    epoch_seconds: list[float] = field(default_factory=list)
+    sum: float = 0.0
 
 
 def state_file(folder: Path, digest: str) -> Path:

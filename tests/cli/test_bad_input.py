@@ -86,7 +86,7 @@ def test_an_unknown_name_brings_the_nearest_known_one(stored, harness, line, sen
         ("--attack pgd(steps=3", "is no attack"),
         ("--attack pgd(steps)", "write KEY=VALUE"),
         ("--attack pgd(steps=0)", "must lie in"),
-        ("--attack pgd(steps=1.5)", "takes a int"),
+        ("--attack pgd(steps=1.5)", "steps takes"),
         ("--attack pgd(steps=1,steps=2)", "given twice"),
         ("--attack pgd(surface=auxiliary(0))", "is not there"),
         ("--attack pgd(surface=label_gate)", "is not there"),

@@ -52,7 +52,7 @@ def test_an_empty_list_says_how_to_fill_it(harness):
     assert harness("list", "checkpoints", "--json").json() == []
 
 
-@pytest.mark.parametrize("name", KINDS["defenses"])
+@pytest.mark.parametrize("name", sorted(KINDS["defenses"]))
 def test_show_tells_a_defense_with_its_settings(harness, name):
     found = harness("show", name)
 
