@@ -79,6 +79,7 @@ class Recipe:
         return replace(self, **values)
 
 
+_LARGEST = 2**63
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
 
@@ -89,7 +90,7 @@ def checked(key: str, value: Value, kind: type) -> Value:
         HarnessError: it is something else.
     """
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(min(max(value, -_LARGEST), _LARGEST))  # beyond every limit either way
     if kind is str and not isinstance(value, bool):
         return str(value)
     if type(value) is not kind:

@@ -119,6 +119,23 @@ def _judge_clean(
     tally.put(chosen, predicted=logits.argmax(1), forwards=torch.ones(len(chosen)))
 
 
+def _check_reproducible(unconfirmed: int, attacked: int) -> None:
+    """A wrong decision that a second pass does not repeat is no break, and no survival either.
+
+    Rounding on a GPU may do that once in a hundred images; more means that the decision depends
+    on chance, on gradients being recorded, or on what was asked before.
+
+    Raises:
+        ModelError: more than one image in a hundred.
+    """
+    if unconfirmed > attacked // 100:
+        raise ModelError(
+            "not_reproducible",
+            f"on {unconfirmed} of {attacked} images the decision was wrong under attack and right "
+            "when the same image was judged again: it depends on more than the image.",
+        )
+
+
 def _attack(
     job: Job,
     subject: Subject,
@@ -136,8 +153,10 @@ def _attack(
     run_attack(job.attack, search)
     distance = check_inside(images, search.adversarial, job.threat)
     predicted = fresh_decision(lambda x: subject.model(x).logits, search.adversarial)
+    confirmed = predicted != labels
+    _check_reproducible(int((search.broken & ~confirmed).sum()), len(chosen))
     tally.attacked[chosen] = True
-    tally.broken[chosen] = (search.broken & (predicted != labels)).cpu()
+    tally.broken[chosen] = (search.broken & confirmed).cpu()
     tally.put(
         chosen,
         predicted=predicted,

@@ -47,7 +47,7 @@ class Handle:
             found = self._module(padded, select=gate) if self._has_gate else self._module(padded)
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = str(error).strip().splitlines()
             raise ModelError(
                 "raised", f"the model raised {type(error).__name__}: {reason[0] if reason else ''}"

@@ -59,7 +59,7 @@ def load_subject(
         )
     weights = read_weights(path, record.weights_sha256)
     if record.kind == "added":
-        module = foreign_model(record.model, dataset, record.model_sha256)
+        module, _ = foreign_model(record.model, dataset, record.model_sha256)
         load_foreign_weights(module, weights, record.name)
         return _subject(module.to(device), record.capabilities, None)
     defense, network = build_trained(record, dataset)

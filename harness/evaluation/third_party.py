@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,17 +27,31 @@ from harness.models.network import Network, parameter_count
 from harness.models.weights import file_sha256, read_weights, write_weights
 from harness.outputs import Outputs
 
+_INSTALLED = {"site-packages", "dist-packages"}
 _WRAPPERS = ("state_dict", "model_state_dict", "net", "model")
 
 
-def foreign_model(reference: str, dataset: Dataset, sha256: str = "") -> nn.Module:
-    """The module that a reference means, with random weights.
+class Foreign(NamedTuple):
+    """A model from elsewhere, with random weights.
+
+    Args:
+        module: as its callable returned it.
+        sha256: over every file of the model's own folder that was imported; empty for an
+            architecture of our own.
+    """
+
+    module: nn.Module
+    sha256: str
+
+
+def foreign_model(reference: str, dataset: Dataset, sha256: str = "") -> Foreign:
+    """The model that a reference means.
 
     Args:
         reference: an architecture's name, for the public layouts of plain networks, or as
             `import_model` takes it.
         dataset: what it decides on.
-        sha256: what a file's content must be, or empty.
+        sha256: what its files' content must be, or empty.
 
     Raises:
         HarnessError: as `import_model`.
@@ -44,15 +59,18 @@ def foreign_model(reference: str, dataset: Dataset, sha256: str = "") -> nn.Modu
     if reference not in ARCHITECTURES:
         return import_model(reference, sha256)
     trunk = ARCHITECTURES[reference].build(dataset.shape)
-    return Network(trunk, Linear().build(trunk.features, len(dataset.classes)))
+    return Foreign(Network(trunk, Linear().build(trunk.features, len(dataset.classes))), "")
 
 
-def import_model(reference: str, sha256: str = "") -> nn.Module:
+def import_model(reference: str, sha256: str = "") -> Foreign:
     """Call `FILE.py:CALLABLE` or `package.module:CALLABLE`; this runs that code.
+
+    A file and the neighbours that it imports are kept apart from every other model's: two
+    folders may hold different files of the same name.
 
     Args:
         reference: what to call; it takes no arguments and returns an `nn.Module`.
-        sha256: what the file's content must be, or empty.
+        sha256: what its files' content must be, or empty.
 
     Raises:
         HarnessError: not found, changed since it was added, or not returning a module.
@@ -63,26 +81,16 @@ def import_model(reference: str, sha256: str = "") -> nn.Module:
             f"'{reference}' is no model: write FILE.py:CALLABLE, package.module:CALLABLE or an "
             f"architecture ({', '.join(ARCHITECTURES)})."
         )
-    if sha256 and source_sha256(reference) != sha256:
-        raise HarnessError(
-            f"{place} was changed since the checkpoint was added. Restore it, or remove the "
-            "checkpoint and add it again."
-        )
-    function = getattr(_module(place), name, None)
-    if not callable(function):
-        raise HarnessError(f"{place} has no callable '{name}'.")
-    return _call(function, reference)
-
-
-def source_sha256(reference: str) -> str:
-    """SHA-256 of the file that a model reference names; of an installed module, its source."""
-    place = reference.rpartition(":")[0]
-    if not place:
-        return ""  # an architecture of our own
     if place.endswith(".py"):
-        return file_sha256(_file(place))
-    spec = _find(place)
-    return file_sha256(Path(spec)) if spec else hashlib.sha256(place.encode()).hexdigest()
+        found = _from_file(_file(place), name, reference)
+    else:
+        found = _from_package(place, name, reference)
+    if sha256 and found.sha256 != sha256:
+        raise HarnessError(
+            f"{place}, or a file beside it that it imports, was changed since the checkpoint was "
+            "added. Restore it, or remove the checkpoint and add it again."
+        )
+    return found
 
 
 def load_foreign_weights(module: nn.Module, weights: Mapping[str, Any], name: str) -> None:
@@ -167,29 +175,60 @@ def _takes_select(module: nn.Module) -> bool:
     return "select" in inspect.signature(module.forward).parameters
 
 
-def _module(place: str) -> Any:
-    if not place.endswith(".py"):
-        try:
-            return importlib.import_module(place)
-        except (Exception, SystemExit) as error:
-            raise HarnessError(
-                f"cannot import {place}: {type(error).__name__}: {error}."
-            ) from error
-    path = _file(place)
-    name = f"harness_model_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
+def _from_file(path: Path, name: str, reference: str) -> Foreign:
+    files = {path}
+    with _apart(path.parent, files):
+        module = _loaded(path)
+        foreign = _call(_callable(module, name, str(path)), reference)
+    contents = [[str(file.relative_to(path.parent)), file_sha256(file)] for file in sorted(files)]
+    return Foreign(foreign, digest(contents))
+
+
+def _from_package(place: str, name: str, reference: str) -> Foreign:
+    try:
+        module = importlib.import_module(place)
+    except (Exception, SystemExit) as error:
+        raise HarnessError(f"cannot import {place}: {type(error).__name__}: {error}.") from error
+    foreign = _call(_callable(module, name, place), reference)
+    file = getattr(module, "__file__", None)
+    return Foreign(foreign, file_sha256(Path(file)) if file else digest(place))
+
+
+@contextmanager
+def _apart(folder: Path, files: set[Path]) -> Iterator[None]:
+    """Import from `folder` inside; afterwards its modules are forgotten and are in `files`."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            file = Path(getattr(sys.modules[name], "__file__", None) or "/").resolve()
+            if file.is_relative_to(folder) and not _INSTALLED.intersection(file.parts):
+                files.add(file)
+                del sys.modules[name]
+
+
+def _loaded(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"harness_model_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise HarnessError(f"{path} is no Python file.")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    sys.path.insert(0, str(path.parent))  # the file may import its neighbours
+    sys.modules[spec.name] = module  # dataclasses and others look their own module up
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # a script that parses arguments exits
         raise HarnessError(f"{path} fails on import: {type(error).__name__}: {error}.") from error
-    finally:
-        sys.path.remove(str(path.parent))
     return module
+
+
+def _callable(module: ModuleType, name: str, place: str) -> Callable[[], Any]:
+    function: Callable[[], Any] | None = getattr(module, name, None)
+    if not callable(function):
+        raise HarnessError(f"{place} has no callable '{name}'.")
+    return function
 
 
 def _call(function: Callable[[], Any], reference: str) -> nn.Module:
@@ -209,16 +248,6 @@ def _file(place: str) -> Path:
     if not path.is_file():
         raise HarnessError(f"there is no file {path}.")
     return path
-
-
-def _find(place: str) -> str | None:
-    try:
-        spec = importlib.util.find_spec(place)
-    except (Exception, SystemExit) as error:
-        raise HarnessError(f"cannot find the module {place}: {error}.") from error
-    if spec is None:
-        raise HarnessError(f"there is no module named {place}.")
-    return spec.origin if spec.origin and Path(spec.origin).is_file() else None
 
 
 def _unwrapped(weights: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -255,11 +284,10 @@ def added_record(
     Raises:
         HarnessError: anything that does not fit.
     """
-    module = foreign_model(reference, dataset)
+    module, source = foreign_model(reference, dataset)
     load_foreign_weights(module, read_weights(weights), name)
     capabilities = probe(module, torch.full((2, *dataset.shape), 0.5), len(dataset.classes))
     stored, sha256 = write_weights(module.state_dict(), folder)
-    source = source_sha256(reference)
     return CheckpointRecord(
         name=name,
         digest=digest(["added", sha256, source, reference.rpartition(":")[2], dataset.name]),

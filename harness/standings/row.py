@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.identity import CORRECT, AttackSpec, CheckpointRecord, Failure
+from harness.identity import AttackSpec, CheckpointRecord, Failure
 from harness.standings.values import AttackStanding, Rate, Standing
 from harness.statistics import contributions, wilson
 from harness.store.bits import Bits
@@ -129,12 +129,8 @@ def _attack_standing(evidence: Evidence, effect: _Effect, right: Bits) -> Attack
 
 
 def _standard(effects: Sequence[_Effect], right: Bits) -> Rate | None:
-    """The union of first-stage attacks on the deployed logits, if one attacked every image."""
-    chosen = [
-        effect
-        for effect in effects
-        if effect.spec.surface == "logits" and effect.member.population == CORRECT
-    ]
+    """The union of all attacks on the deployed logits, if one attacked every right image."""
+    chosen = [effect for effect in effects if effect.spec.surface == "logits"]
     if not any(_saw_all(effect, right) for effect in chosen):
         return None
     union = right.copy()

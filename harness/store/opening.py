@@ -51,7 +51,7 @@ def _locate(url: str | Path | None) -> tuple[Path | None, str]:
         return Path(text), text
     try:
         parsed = make_url(text)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise HarnessError(
             f"'{text}' is no database: give a file, sqlite:///FILE or postgresql://HOST/NAME."
         ) from error

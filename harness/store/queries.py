@@ -115,7 +115,7 @@ def write_checkpoint(connection: Connection, record: CheckpointRecord) -> None:
     else:
         raise HarnessError(
             f"the name '{record.name}' is taken by another recipe (digest {known.digest[:12]}, not "
-            f"{record.digest[:12]}): choose another with --name, or free it with "
+            f"{record.digest[:12]}): choose another name, or free it with "
             f"`harness remove {record.name}`."
         )
 

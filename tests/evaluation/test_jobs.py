@@ -179,17 +179,33 @@ def test_an_allowed_image_that_makes_the_logits_nan_counts_as_broken():
     assert set(outcome.columns["predicted"]) == {-1.0}
 
 
-@pytest.mark.parametrize(
-    ("wrong_at", "success"), [(2, 1.0), (3, -1.0)], ids=["step of FGSM", "verifier's pass"]
-)
-def test_a_decision_that_is_wrong_only_once_is_not_broken(wrong_at, success):
+def wrong_at(number):
     def answer(images, call):
-        return says(0.0, 1.0)(images, call) if call == wrong_at else says(1.0, 0.0)(images, call)
+        return says(0.0, 1.0)(images, call) if call == number else says(1.0, 0.0)(images, call)
 
-    module = Scripted(answer)
+    return Scripted(answer)
+
+
+def test_a_decision_that_is_wrong_in_the_search_alone_is_neither_a_break_nor_a_survival():
+    with pytest.raises(ModelError, match="on 5 of 5 images") as caught:
+        run(job_of(last=5), subject_of(wrong_at(2), 2), zeros())
+    assert caught.value.status == "not_reproducible"
+
+
+def test_a_decision_that_is_wrong_in_the_verifier_s_pass_alone_is_not_broken():
+    module = wrong_at(3)
     outcome = run(job_of(last=5), subject_of(module, 2), zeros())
     assert module.calls == 3
-    assert set(outcome.columns["first_success"]) == {success}
+    assert set(outcome.columns["first_success"]) == {-1.0}
+    assert not any(outcome.broken)
+
+
+def test_one_image_in_a_hundred_may_part_by_rounding_and_survives(monkeypatch):
+    monkeypatch.setattr(
+        "harness.evaluation.evaluate.run_attack",
+        lambda spec, search: search.broken.index_fill_(0, torch.tensor([7]), True),
+    )
+    outcome = run(job_of(last=100), subject_of(Scripted(says(1.0, 0.0)), 2), zeros(100))
     assert not any(outcome.broken)
 
 
@@ -214,8 +230,8 @@ def test_a_break_that_the_attack_only_claims_does_not_count(monkeypatch):
     monkeypatch.setattr(
         "harness.evaluation.evaluate.run_attack", lambda spec, search: search.broken.fill_(True)
     )
-    outcome = run(job_of(last=5), subject_of(Scripted(says(1.0, 0.0)), 2), zeros())
-    assert not any(outcome.broken)
+    with pytest.raises(ModelError, match="depends on more than the image"):
+        run(job_of(last=5), subject_of(Scripted(says(1.0, 0.0)), 2), zeros())
 
 
 class LabelReader(nn.Module):

@@ -1,6 +1,5 @@
 """Models from elsewhere: every way in which they fail to fit ends in a sentence."""
 
-import hashlib
 import pickle
 import sys
 
@@ -19,7 +18,6 @@ from harness.evaluation.third_party import (
     import_model,
     load_foreign_weights,
     probe,
-    source_sha256,
 )
 from harness.models.weights import read_weights
 from harness.outputs import Outputs
@@ -70,18 +68,18 @@ def file(tmp_path):
 @pytest.fixture
 def weights(file, tmp_path):
     path = tmp_path / "weights.pt"
-    torch.save(import_model(f"{file}:build").state_dict(), path)
+    torch.save(import_model(f"{file}:build").module.state_dict(), path)
     return path
 
 
 def test_a_callable_in_a_file_is_called(file):
-    module = import_model(f"{file}:build")
+    module = import_model(f"{file}:build").module
     assert isinstance(module, nn.Module)
     assert module(torch.rand(2, 1, 8, 8)).shape == (2, 10)
 
 
 def test_a_callable_of_an_installed_module_is_called():
-    assert isinstance(import_model("torch.nn:Identity"), nn.Identity)
+    assert isinstance(import_model("torch.nn:Identity").module, nn.Identity)
 
 
 def test_a_file_may_import_its_neighbours_and_leaves_the_search_path_as_it_was(tmp_path):
@@ -89,7 +87,7 @@ def test_a_file_may_import_its_neighbours_and_leaves_the_search_path_as_it_was(t
     path = tmp_path / "model.py"
     path.write_text("from their_layers_xyz import Layer\ndef build():\n    return Layer()\n")
     before = list(sys.path)
-    assert isinstance(import_model(f"{path}:build"), nn.Identity)
+    assert isinstance(import_model(f"{path}:build").module, nn.Identity)
     assert sys.path == before
 
 
@@ -146,19 +144,28 @@ def test_a_file_that_fails_on_import_is_refused_and_the_program_goes_on(tmp_path
         import_model(f"{path}:build")
 
 
-def test_a_file_that_changed_since_it_was_added_is_refused_before_it_runs(file):
-    sha256 = source_sha256(f"{file}:build")
-    assert sha256 == hashlib.sha256(SOURCE.encode()).hexdigest()
-    import_model(f"{file}:build", sha256)
-    file.write_text("raise RuntimeError('this must not run')")
+def test_a_file_that_changed_since_it_was_added_is_refused(file):
+    sha256 = import_model(f"{file}:build").sha256
+    assert import_model(f"{file}:build", sha256).sha256 == sha256
+    file.write_text(SOURCE + "\n# another line\n")
     with pytest.raises(HarnessError, match="was changed since the checkpoint was added"):
         import_model(f"{file}:build", sha256)
 
 
-def test_the_source_of_an_installed_module_has_a_digest_too():
-    assert len(source_sha256("torch.nn:Identity")) == 64
-    with pytest.raises(HarnessError, match="there is no module named no_such_package_xyz"):
-        source_sha256("no_such_package_xyz:build")
+def test_a_neighbour_that_changed_is_refused_and_forgotten_like_the_file_itself(tmp_path):
+    (tmp_path / "outer.py").write_text("from inner import build\n")
+    (tmp_path / "inner.py").write_text(SOURCE)
+    sha256 = import_model(f"{tmp_path}/outer.py:build").sha256
+    assert not {"inner", "harness_model_outer"} & set(sys.modules)
+    (tmp_path / "inner.py").write_text(SOURCE + "\n# another line\n")
+    with pytest.raises(HarnessError, match="a file beside it that it imports, was changed"):
+        import_model(f"{tmp_path}/outer.py:build", sha256)
+
+
+def test_an_installed_module_has_a_digest_too():
+    assert len(import_model("torch.nn:Identity").sha256) == 64
+    with pytest.raises(HarnessError, match="cannot import no_such_package_xyz"):
+        import_model("no_such_package_xyz:build")
 
 
 def state(module):
@@ -172,7 +179,7 @@ def state(module):
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model_state_dict", "net", "model"])
 def test_weights_are_unwrapped_and_freed_of_data_parallel_prefixes(file, prefix, wrapper):
-    module = import_model(f"{file}:build")
+    module = import_model(f"{file}:build").module
     wanted = state(module)
     given = {prefix + key: value for key, value in wanted.items()}
     if wrapper:
@@ -191,7 +198,7 @@ def test_a_module_that_is_called_module_keeps_its_prefix():
 
 
 def test_counters_of_batches_may_be_missing(file):
-    module = import_model(f"{file}:build")
+    module = import_model(f"{file}:build").module
     wanted = state(module)
     del wanted["body.1.num_batches_tracked"]
     load_foreign_weights(module, wanted, "theirs")
@@ -208,7 +215,7 @@ def test_counters_of_batches_may_be_missing(file):
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_name_and_nothing_is_loaded(file, change, sentence):
-    module = import_model(f"{file}:build")
+    module = import_model(f"{file}:build").module
     before = {key: value.clone() for key, value in module.state_dict().items()}
     given = state(module)
     change(given)
@@ -305,7 +312,7 @@ def test_a_model_that_does_not_answer_as_it_should_is_refused_when_added(answer,
 def test_an_added_model_decides_as_it_did_where_it_came_from(file, weights, tmp_path):
     record = added_record("theirs", f"{file}:build", weights, DIGITS, tmp_path / "kept")
     subject = load_subject(record, tmp_path / "kept", DIGITS)
-    theirs = import_model(f"{file}:build").eval()
+    theirs = import_model(f"{file}:build").module.eval()
     images = random_pixels(1, 8, 8, count=20).float() / 255
     with torch.no_grad():
         torch.testing.assert_close(subject.model(images).logits, theirs(images))
@@ -326,7 +333,7 @@ def test_the_digest_follows_weights_source_callable_and_dataset(file, weights, t
     changed = digest()
     assert changed != first
     assert digest("also_build") != changed
-    other = import_model(f"{file}:build")
+    other = import_model(f"{file}:build").module
     with torch.no_grad():
         other.head.bias += 1
     torch.save(other.state_dict(), weights)
@@ -337,7 +344,7 @@ def test_the_digest_follows_weights_source_callable_and_dataset(file, weights, t
 def test_a_model_that_does_not_fit_the_dataset_is_not_added(file, tmp_path, name):
     path = tmp_path / "weights.pt"
     if name == "two_classes":
-        torch.save(import_model(f"{file}:two_classes").state_dict(), path)
+        torch.save(import_model(f"{file}:two_classes").module.state_dict(), path)
     with pytest.raises(HarnessError, match=r"2 classes but the dataset has 10|raised KeyError"):
         added_record("theirs", f"{file}:{name}", path, DIGITS, tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
@@ -364,7 +371,7 @@ def test_changed_missing_or_misplaced_files_of_a_checkpoint_are_sentences(file, 
 def test_an_architecture_takes_the_public_layout_of_its_weights(tmp_path):
     """`linear.*` and `module.` are how the public CIFAR ResNets save themselves."""
     dataset = DIGITS
-    network = foreign_model("small_resnet", dataset)
+    network = foreign_model("small_resnet", dataset).module
     state = {
         f"module.{key.removeprefix('trunk.').replace('head.', 'linear.')}": value
         for key, value in network.state_dict().items()

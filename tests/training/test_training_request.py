@@ -203,7 +203,7 @@ def test_another_architecture_brings_its_own_settings(without_width):
 
 
 DATA = Split(
-    "digits", "train", torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64),
+    "digits", "train", torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.zeros(2).long(),
     sha256="0" * 64, labels_sha256="1" * 64, is_exact=None,
 )  # fmt: skip
 
