@@ -38,6 +38,7 @@ A = AttackSpec("a", "logits", "ce", (("steps", 10),), ("steps",))
 B = AttackSpec("b", "logits", "ce")
 HEAD = AttackSpec("a", "auxiliary(0)", "ce")
 GATE = AttackSpec("a", "gate", "ce")
+LATE = AttackSpec("late", "logits", "margin")
 
 
 class Bench:
@@ -482,3 +483,16 @@ def _bits(text: str) -> tuple[bool, ...]:
 
 def _text(bits: Sequence[bool]) -> str:
     return "".join("1" if bit else "0" for bit in bits)
+
+
+def test_the_standard_number_counts_every_attack_on_the_deployed_logits_of_either_stage(
+    bench: Bench, row: CheckpointRecord
+) -> None:
+    bench.record(row, LATE, "00001000", "00011100", population=SURVIVORS)
+    late, early = (
+        bench.rows()[0].standard,
+        bench.measure(row, 8, (A, CORRECT), (B, CORRECT)).standard,
+    )
+    assert late is not None
+    assert early is not None
+    assert (early.count, late.count) == (3, 2)

@@ -105,7 +105,7 @@ def test_a_value_that_cannot_be_is_refused_before_any_work(
     stored, harness, monkeypatch, line, sentence
 ):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("harness.campaign.do", None)
+    monkeypatch.setattr("harness.campaign.campaign.do", None)
     found = harness("eval", "plain", *line.split(" "))
 
     assert found.code == 2

@@ -41,7 +41,7 @@ def test_the_demo_trains_attacks_stores_renders_and_prints(small, home, harness)
 
 def test_a_second_demo_does_nothing_again(small, home, harness, monkeypatch):
     first = harness("demo", "--workers", 1, "--out", "here")
-    monkeypatch.setattr("harness.campaign.do", None)
+    monkeypatch.setattr("harness.campaign.campaign.do", None)
     monkeypatch.setattr("harness.training.work.do", None)
     second = harness("demo", "--workers", 1, "--out", "here", "-q")
 

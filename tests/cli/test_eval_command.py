@@ -230,7 +230,7 @@ def test_bits_are_boolean_arrays_in_the_order_of_the_images(stored, harness):
 def test_bits_of_several_or_into_something_else_are_refused_before_any_work(
     stored, harness, monkeypatch, who, file, reason
 ):
-    monkeypatch.setattr("harness.campaign.do", None)
+    monkeypatch.setattr("harness.campaign.campaign.do", None)
     found = harness("eval", *who, "--attacks", "fgsm", "--bits", file)
 
     assert found.code == 2
@@ -268,7 +268,7 @@ def _copy_without_results(folder: Path) -> Path:
 
 
 def test_a_second_run_does_nothing_and_says_so(stored, harness, monkeypatch):
-    monkeypatch.setattr("harness.campaign.do", None)
+    monkeypatch.setattr("harness.campaign.campaign.do", None)
     before = _texts(_outcomes())
     found = harness("eval", "--all", "--adaptive", "--examples", 10)
 
@@ -278,7 +278,7 @@ def test_a_second_run_does_nothing_and_says_so(stored, harness, monkeypatch):
 
 
 def test_fewer_examples_are_read_from_what_is_stored(stored, harness, monkeypatch):
-    monkeypatch.setattr("harness.campaign.do", None)
+    monkeypatch.setattr("harness.campaign.campaign.do", None)
     (row,) = harness("eval", "plain", "--examples", 4, "--json").json()
 
     assert row["examples"] == 4
@@ -420,7 +420,7 @@ def test_damaged_weights_are_noticed(stored, harness):
 
 
 def test_a_dry_run_runs_and_stores_nothing(stored, harness, monkeypatch):
-    monkeypatch.setattr("harness.campaign.do", None)
+    monkeypatch.setattr("harness.campaign.campaign.do", None)
     before = (stored / "results.db").read_bytes()
     found = harness("eval", "plain", "--examples", 130, "--attacks", "fgsm", "--dry-run")
     counted = harness(
