@@ -149,6 +149,8 @@ def _nothing(candidate: Tensor) -> Look:
 def _gradient(value: Tensor, candidate: Tensor) -> Tensor:
     try:
         (gradient,) = torch.autograd.grad(value.sum(), candidate)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:
         reason = str(error).strip().splitlines()
         raise ModelError(

@@ -189,7 +189,7 @@ SURFACES = {
 }
 """What people may write for `surface=`, and what each means."""
 
-MOST_FORWARDS = {"label_gate": 2, "training_loss": 4}
+MOST_FORWARDS = {"label_gate": 2, "training_loss": 3}
 """Model passes per look of the surfaces that need more than one, at most."""
 
 _TEXT = re.compile(r"([a-z_]+)(?:\(([a-z0-9.]+)\))?")
@@ -285,4 +285,5 @@ def _argument_fits(name: str, argument: str) -> bool:
 
 
 def _is_positive(text: str) -> bool:
-    return re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text) is not None and float(text) > 0
+    is_plain = re.fullmatch(r"\d{1,6}(\.\d{1,12})?", text) is not None
+    return is_plain and float(text) >= 1e-4  # smaller ones have no canonical text without exponent

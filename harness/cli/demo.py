@@ -12,6 +12,7 @@ from harness.cli import options
 
 if TYPE_CHECKING:
     from harness.cli.progress import Display
+    from harness.identity import CheckpointRecord
     from harness.standings import Board
     from harness.store.store import Store
 
@@ -44,19 +45,25 @@ def demo(
         options.open_store(db or str(out / "results.db")) as store,
         Display(quiet=quiet) as display,
     ):
-        _train(store, out / "checkpoints", chosen, count, display)
-        _evaluate(store, out / "checkpoints", chosen, count, display)
+        folder = options.checkpoint_folder(store)
+        _train(store, folder, chosen, count, display)
+        _evaluate(store, folder, chosen, count, display)
         found = boards(store)
     page = build(found, out / "site")
     _print(found)
     click.echo(f"\nThe leaderboard: {page}")
 
 
+def _checkpoints(store: Store) -> list[CheckpointRecord]:
+    """The demo's own; a database given with --db may hold the same defenses on other data."""
+    return [r for r in store.checkpoints() if r.defense in DEFENSES and r.dataset == "digits"]
+
+
 def _train(store: Store, folder: Path, device: str, workers: int, display: Display) -> None:
     from harness.executors.local import LocalExecutor
     from harness.training.work import TrainingWork, do
 
-    stored = {record.defense for record in store.checkpoints()}
+    stored = {record.defense for record in _checkpoints(store)}
     work = [
         TrainingWork(defense, "digits", folder, "smoke", device=device)
         for defense in reversed(DEFENSES)  # the longest first
@@ -79,7 +86,7 @@ def _evaluate(store: Store, folder: Path, device: str, workers: int, display: Di
     from harness.protocols import protocol_named
 
     known = dataset("digits")
-    records = [record for record in store.checkpoints() if record.defense in DEFENSES]
+    records = _checkpoints(store)
     subjects = Subjects(records, known, load("digits", "test"), None, folder)
     provenance = Provenance("demo", options.versions(), options.device_name(device))
     for name in ("standard", "adaptive"):

@@ -67,7 +67,7 @@ def load_subject(
     network = network.to(device)
     loss = None
     if record.capabilities.training_loss:
-        loss = TrainingLoss(_Climb(defense, network, record), 1 + len(defense.objective.needs))
+        loss = TrainingLoss(_Climb(defense, network, record), len(defense.objective.needs))
     return _subject(network, record.capabilities, loss)
 
 

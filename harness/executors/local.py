@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -32,6 +33,7 @@ class LocalExecutor:
     def __init__(self, workers: int = 1) -> None:
         self._workers = workers
         self._pool: ProcessPoolExecutor | None = None
+        self._others: set[BaseProcess] = set()  # children of the program that are not ours
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
         """`function(item)` for every item, in the order in which they finish.
@@ -47,6 +49,7 @@ class LocalExecutor:
             yield from map(function, items)
             return
         if self._pool is None:
+            self._others = set(multiprocessing.active_children())
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(
                 self._workers, mp_context=context, initializer=_prepare_worker
@@ -73,7 +76,7 @@ class LocalExecutor:
         if self._pool is None:
             return
         if kind is not None:
-            for child in multiprocessing.active_children():
+            for child in set(multiprocessing.active_children()) - self._others:
                 child.terminate()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
