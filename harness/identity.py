@@ -106,7 +106,8 @@ class Job:
     Args:
         checkpoint: digest of weights and everything else that shapes the deployed function.
         dataset: name of the dataset.
-        images: SHA-256 of the whole test split, uint8 in index order.
+        images: SHA-256 of the whole test split, uint8 in index order, and of its labels too
+            where they are not the published ones.
         threat: norm and exact epsilon.
         attack: the attack with its parameters.
         population: `correct`, or `survivors:PROTOCOL` for a second stage.

@@ -129,11 +129,19 @@ def rank(places: tuple[int, int] | None) -> str:
 
 def evidence(standing: Standing) -> str:
     """How hard the row was tried."""
+    if standing.is_adaptive and _is_opaque(standing):
+        return "adaptive on final logits, all that the model exposes"
     if standing.is_adaptive:
         return "adaptive"
     if standing.rank is not None:
         return "standard only: not adaptively tested"
     return "no suite complete: not adaptively tested"
+
+
+def _is_opaque(standing: Standing) -> bool:
+    """Whether a model from elsewhere showed nothing but logits to attack."""
+    shown = standing.checkpoint.capabilities
+    return standing.checkpoint.kind == "added" and not (shown.auxiliary or shown.select)
 
 
 def reproduce(standing: Standing) -> str:
@@ -143,11 +151,17 @@ def reproduce(standing: Standing) -> str:
     options = [
         *([] if wants_standard else ["--adaptive"]),
         *(["--examples", str(standing.examples)] if standing.examples else []),
+        *(["--dataset", standing.dataset] if _is_elsewhere(standing) else []),
         *("--norm", standing.threat.norm, "--epsilon", format_fraction(standing.threat.epsilon)),
         *("--seed", str(standing.seed)),
     ]
     words = [*options, "--", name] if name.startswith("-") else [name, *options]
     return shlex.join(["harness", "eval", *words])
+
+
+def _is_elsewhere(standing: Standing) -> bool:
+    """Whether the row is on another dataset than the checkpoint's own, whatever its pixels."""
+    return not standing.dataset.startswith(standing.checkpoint.dataset)
 
 
 def reachable(capabilities: Capabilities) -> str:
@@ -160,7 +174,7 @@ def reachable(capabilities: Capabilities) -> str:
     if capabilities.features:
         parts.append("features")
     if capabilities.scale != 1:
-        parts.append(f"logits before scaling by {capabilities.scale:g}")
+        parts.append(f"logits times {capabilities.scale:g}")
     if capabilities.training_loss:
         parts.append("training loss")
     return ", ".join(parts)

@@ -374,3 +374,20 @@ def test_clean_images_are_judged_for_everybody(campaign, evaluation):
     campaign(examples=20).execute()
 
     assert {w.job.population for w in evaluation.asked if w.job.attack == CLEAN} == {EVERY}
+
+
+def test_bits_have_plain_names_where_no_two_attacks_would_share_one(campaign, evaluation):
+    wanted = (
+        (attack_spec("square", queries=7), CORRECT),
+        (attack_spec("pgd", steps=3), CORRECT),
+        (attack_spec("pgd", steps=4), CORRECT),
+    )
+    made = campaign(protocol="", wanted=lambda _: wanted)
+    made.execute()
+    assert list(made.bits(record_of("one"))) == [
+        "clean",
+        "robust",
+        "square@logits:margin",
+        "pgd(steps=3)@logits:ce",
+        "pgd(steps=4)@logits:ce",
+    ]

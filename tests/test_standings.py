@@ -170,18 +170,21 @@ def test_every_attack_has_the_counts_that_its_bits_spell(
     assert [line.robust and line.robust.count for line in standing.attacks] == [4, 4, 5, None]
     assert (standing.attacks[0].forwards, standing.attacks[1].queries) == (60, 600)
     assert standing.attacks[0].parameters == {"steps": 10}
-    assert standing.last_lowered_by == "a(steps=10)@logits:ce"
+    assert standing.last_lowered_by == "a@gate:ce"
 
 
-def test_the_last_attack_that_lowered_the_union_is_named_where_no_break_is_sole(
-    bench: Bench,
-) -> None:
+def test_the_second_stage_attack_that_lowered_the_union_most_is_named_first(bench: Bench) -> None:
+    """Sole breaks of the first stage say nothing then: the second never sees what it broke."""
     checkpoint = bench.checkpoint("one")
-    bench.record(checkpoint, CLEAN, "0000")
-    bench.record(checkpoint, A, "1100")
-    bench.record(checkpoint, B, "1100")
-    bench.record(checkpoint, GATE, "0010", "0011", population=SURVIVORS)
-    assert bench.rows()[0].last_lowered_by == "a@gate:ce"
+    bench.record(checkpoint, CLEAN, "00000000")
+    bench.record(checkpoint, A, "11100000")
+    bench.record(checkpoint, B, "01110000")
+    bench.plan(checkpoint, "standard-1", (A, CORRECT), (B, CORRECT))
+    assert bench.rows()[0].last_lowered_by == "a(steps=10)@logits:ce"
+    bench.record(checkpoint, GATE, "00001000", "00001111", population=SURVIVORS)
+    bench.record(checkpoint, LATE, "00000110", "00001111", population=SURVIVORS)
+    bench.plan(checkpoint, "adaptive-1", (A, CORRECT), (GATE, SURVIVORS), (LATE, SURVIVORS))
+    assert bench.rows()[0].last_lowered_by == "late@logits:margin"
 
 
 def test_nothing_is_named_where_nothing_broke(bench: Bench) -> None:

@@ -6,6 +6,8 @@ else the database holds, so resuming is a subtraction and needs no state of its 
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -42,6 +44,9 @@ from harness.standings import Standing, measure, still_right
 from harness.store.store import Store
 
 PRECISION = "float32"
+
+_PARAMETERS = re.compile(r"\([^@]*\)@")
+"""What a label says between an attack's name and its surface."""
 
 Bits = NDArray[np.bool_]
 Stage = tuple[tuple[AttackSpec, str], ...]
@@ -125,7 +130,7 @@ class Campaign:
         """
         data, dataset = self._subjects.data, self._subjects.dataset
         label = self._subjects.label
-        self._store.record_dataset(label, data.sha256, len(data), dataset.classes)
+        self._store.record_dataset(label, data.identity, len(data), dataset.classes)
         if self.request.protocol:
             for record in self._subjects.records:
                 self._store.record_plan(self._plan(record))
@@ -153,8 +158,17 @@ class Campaign:
         return measure(self._store, record, attacks=wanted, examples=self.examples, **self._scope())
 
     def bits(self, record: CheckpointRecord) -> dict[str, Bits]:
-        """Per image: `clean`, `robust` and every attack's label: still right or not."""
-        return self._still_right(record, self._wanted[record.digest])
+        """Per image, still right or not: `clean`, `robust` and every `attack@surface:loss`.
+
+        Where two attacks would share that name, each keeps its parameters in it.
+        """
+        found = self._still_right(record, self._wanted[record.digest])
+        plain = {label: _PARAMETERS.sub("@", label, count=1) for label in found}
+        shared = Counter(plain.values())
+        return {
+            plain[label] if shared[plain[label]] == 1 else label: bits
+            for label, bits in found.items()
+        }
 
     def _still_right(self, record: CheckpointRecord, attacks: Stage) -> dict[str, Bits]:
         return still_right(
@@ -164,7 +178,7 @@ class Campaign:
     def _scope(self) -> Scope:
         return {
             "dataset": self._subjects.label,
-            "images": self._subjects.data.sha256,
+            "images": self._subjects.data.identity,
             "threat": self.request.threat,
             "seed": self.request.seed,
             "precision": PRECISION,

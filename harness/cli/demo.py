@@ -24,8 +24,16 @@ EXAMPLES = 200
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; default: processors.")
 @options.everywhere
+@click.pass_context
 def demo(
-    out: Path, workers: int | None, db: str | None, device: str, quiet: bool, verbose: bool
+    context: click.Context,
+    /,
+    out: Path,
+    workers: int | None,
+    db: str | None,
+    device: str,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
     """Do everything once on scikit-learn's digits: train, attack, store, render.
 
@@ -47,11 +55,13 @@ def demo(
     ):
         folder = options.checkpoint_folder(store)
         _train(store, folder, chosen, count, display)
-        _evaluate(store, folder, chosen, count, display)
+        failed = _evaluate(store, folder, chosen, count, display)
         found = boards(store)
     page = build(found, out / "site")
     _print(found)
     click.echo(f"\nThe leaderboard: {page}")
+    if failed:
+        context.exit(1)
 
 
 def _checkpoints(store: Store) -> list[CheckpointRecord]:
@@ -69,16 +79,22 @@ def _train(store: Store, folder: Path, device: str, workers: int, display: Displ
         for defense in reversed(DEFENSES)  # the longest first
         if defense not in stored
     ]
-    if work:
-        display.line(f"training {len(work)} defenses on digits")
+    if not work:
+        return
+    display.line(f"training {len(work)} defenses on digits")
+    run = store.start_run(
+        "demo: train", versions=options.versions(), device=options.device_name(device)
+    )
     with LocalExecutor(workers) as executor:
         for number, record in enumerate(executor.map(do, work)):
             store.add_checkpoint(record)
             display.line(f"  {record.defense} trained in {record.training['seconds']} s")
             display.advance("training", number + 1, len(work))
+    store.finish_run(run)
 
 
-def _evaluate(store: Store, folder: Path, device: str, workers: int, display: Display) -> None:
+def _evaluate(store: Store, folder: Path, device: str, workers: int, display: Display) -> int:
+    """Attack them; how many jobs failed."""
     from harness.campaign import Campaign, EvaluationRequest, Provenance, Subjects
     from harness.cli.progress import CampaignDisplay
     from harness.data import dataset, load
@@ -88,7 +104,8 @@ def _evaluate(store: Store, folder: Path, device: str, workers: int, display: Di
     known = dataset("digits")
     records = _checkpoints(store)
     subjects = Subjects(records, known, load("digits", "test"), None, folder)
-    provenance = Provenance("demo", options.versions(), options.device_name(device))
+    provenance = Provenance("demo: eval", options.versions(), options.device_name(device))
+    failed = 0
     for name in ("standard", "adaptive"):
         display.line(f"attacking {len(records)} checkpoints: {name}, {EXAMPLES} images each")
         protocol = protocol_named(name)
@@ -96,6 +113,8 @@ def _evaluate(store: Store, folder: Path, device: str, workers: int, display: Di
         campaign = Campaign(store, subjects, request, Runtime(device, workers=workers), provenance)
         for failure in campaign.execute(CampaignDisplay(display)):
             display.line(f"failed ({failure.status}): {failure.attack}: {failure.message}")
+            failed += 1
+    return failed
 
 
 def _print(found: Sequence[Board]) -> None:

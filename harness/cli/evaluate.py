@@ -66,7 +66,7 @@ def evaluate(context: click.Context, /, **given: Any) -> None:
         found = [_to_json(*row, failures.get(row[1].digest)) for row in standings]
         click.echo(json.dumps(found, indent=2))
     else:
-        _print(standings, failures)
+        _print(standings, failures, quiet=given["quiet"])
     if failures:
         context.exit(1)
 
@@ -230,6 +230,7 @@ def _to_json(
     name, _, version = request.protocol.rpartition("-")
     head = {
         "name": record.name,
+        "scale": record.scale or None,
         "status": "ok" if standing else failure.status if failure else "failed",
         "dataset": campaign.dataset,
         "protocol": name or "custom",
@@ -275,14 +276,17 @@ def _attack_to_json(attack: AttackStanding, examples: int) -> dict[str, Any]:
 
 
 def _print(
-    standings: list[tuple[Campaign, CheckpointRecord, Any]], failures: dict[str, Failure]
+    standings: list[tuple[Campaign, CheckpointRecord, Any]],
+    failures: dict[str, Failure],
+    *,
+    quiet: bool,
 ) -> None:
     from harness.cli.tables import standings_table
     from harness.identity import CLEAN
 
     for campaign in dict.fromkeys(campaign for campaign, _, _ in standings):
         rows = [(r, found) for owner, r, found in standings if owner is campaign and found]
-        if rows:
+        if rows and not quiet:
             standings_table(rows)
     for _, record, _ in standings:
         failure = failures.get(record.digest)

@@ -36,10 +36,11 @@ def standings_table(rows: Sequence[tuple[CheckpointRecord, Standing]]) -> None:
     table(
         f"{first.dataset}, {first.threat}: accuracy in percent, upper bounds "
         "(95 % interval over images)",
-        ("checkpoint", "images", "clean", "standard attacks", "all attacks", "interval", "gap"),
+        ("checkpoint", "scale", "images", "clean", "on logits", "all attacks", "interval", "gap"),
         [
             (
                 record.name,
+                record.scale or "-",
                 str(standing.examples),
                 percent(standing.clean),
                 percent(standing.standard),

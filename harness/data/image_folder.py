@@ -91,7 +91,8 @@ def folder_dataset(path: str) -> Dataset:
     Raises:
         HarnessError: there is nothing at that path, or no two classes of images in it.
     """
-    tree = open_tree(Path(path).expanduser())
+    path = str(Path(path).expanduser().resolve())  # one key, from whichever directory
+    tree = open_tree(Path(path))
     folders = {split: _folder_of(tree, split, TEST_FOLDERS) for split in SPLITS}
     named = folders[TRAIN] or folders[TEST]
     classes = tuple(tree.folders(named)) if named else ()

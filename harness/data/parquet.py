@@ -41,8 +41,8 @@ def parquet_dataset(path: str) -> Dataset:
     Raises:
         HarnessError: there are no such files, or they hold no labelled images.
     """
-    folder = Path(path).expanduser()
-    files = {split: _files(folder, split, TEST_FILES) for split in SPLITS}
+    path = str(Path(path).expanduser().resolve())  # one key, from whichever directory
+    files = {split: _files(Path(path), split, TEST_FILES) for split in SPLITS}
     shards = [Shard.open(file) for file in files[TRAIN] or files[TEST]]
     if not shards:
         raise HarnessError(

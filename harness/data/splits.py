@@ -36,6 +36,13 @@ class Split:
     labels_sha256: str
     is_exact: bool | None
 
+    @property
+    def identity(self) -> str:
+        """What keys a result on these images: their digest, and that of labels nobody pinned."""
+        if self.is_exact:
+            return self.sha256
+        return hashlib.sha256(f"{self.sha256}{self.labels_sha256}".encode()).hexdigest()
+
     def __len__(self) -> int:
         return len(self.labels)
 

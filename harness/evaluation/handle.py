@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 from torch import Tensor, nn
 
@@ -52,7 +54,18 @@ class Handle:
             raise ModelError(
                 "raised", f"the model raised {type(error).__name__}: {reason[0] if reason else ''}"
             ) from error
+        if any(module.training for module in self._module.modules()):
+            self._module.eval()
+            raise ModelError("switched_mode", "the model switched itself to training mode.")
         return self._cut(as_outputs(found), len(images), len(padded))
+
+    def state_digest(self) -> str:
+        """SHA-256 over every parameter and buffer: judging an image must not change them."""
+        found = hashlib.sha256()
+        for name, value in self._module.state_dict().items():
+            found.update(name.encode())
+            found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return found.hexdigest()
 
     def _cut(self, outputs: Outputs, count: int, padded: int) -> Outputs:
         for logits in outputs.every_logits():

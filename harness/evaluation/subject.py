@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,16 @@ class Subject:
         model: the handle that attacks use.
         capabilities: what it exposes.
         training_loss: the defense's own, where there is one.
+        state: digest of parameters and buffers as they were loaded.
     """
 
     model: Handle
     capabilities: Capabilities
     training_loss: TrainingLoss | None = None
+    state: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", self.model.state_digest())
 
 
 def load_subject(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import inspect
 import sys
@@ -185,13 +186,30 @@ def _from_file(path: Path, name: str, reference: str) -> Foreign:
 
 
 def _from_package(place: str, name: str, reference: str) -> Foreign:
+    sys.path.insert(0, str(Path.cwd()))  # a package of the person's own lies where they stand
     try:
         module = importlib.import_module(place)
     except (Exception, SystemExit) as error:
         raise HarnessError(f"cannot import {place}: {type(error).__name__}: {error}.") from error
+    finally:
+        sys.path.remove(str(Path.cwd()))
     foreign = _call(_callable(module, name, place), reference)
-    file = getattr(module, "__file__", None)
-    return Foreign(foreign, file_sha256(Path(file)) if file else digest(place))
+    return Foreign(foreign, _package_sha256(place))
+
+
+def _package_sha256(place: str) -> str:
+    """SHA-256 over the Python files of a module's top package; an installed one has a version."""
+    top = place.partition(".")[0]
+    file = getattr(sys.modules[top], "__file__", None)
+    if file is None or _INSTALLED.intersection(Path(file).parts):
+        versions = [
+            importlib.metadata.version(name)
+            for name in importlib.metadata.packages_distributions().get(top, [])
+        ]
+        return digest([place, versions])
+    path = Path(file).resolve()
+    files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+    return digest([[str(one.relative_to(path.parent)), file_sha256(one)] for one in files])
 
 
 @contextmanager

@@ -42,9 +42,9 @@ class Work:
 def do(work: Work) -> Outcome | Failure:
     """Do it. A model that misbehaves gives a failure, so that the campaign goes on."""
     try:
-        _compute_exactly()
         data = test_split(work.dataset, work.data_dir)
         subject = _subject(_Key(work))
+        _compute_exactly()  # after a foreign file was imported, which may have said otherwise
         return evaluate(work.job, subject, data, torch.tensor(work.attackable), work.runtime)
     except ModelError as error:
         return _failure(work.job, error.status, str(error))

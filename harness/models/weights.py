@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -116,9 +117,10 @@ def _read_torch(path: Path, content: bytes) -> dict[str, Any]:
     try:
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes fail in every way: IndexError, struct.error, ...
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        forbidden = re.search(r"GLOBAL ([\w.]{1,80})", str(error))
+        what = f"it names {forbidden[1]}" if forbidden else type(error).__name__
         raise HarnessError(
-            f"{path} holds more than tensors, or is damaged, and was not run ({reason[:200]}). "
+            f"{path} holds more than tensors, or is damaged, and was not run ({what}). "
             "Save the weights alone: torch.save(model.state_dict(), FILE), or as safetensors."
         ) from error
     if not isinstance(found, Mapping):

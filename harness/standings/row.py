@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.identity import AttackSpec, CheckpointRecord, Failure
+from harness.identity import CORRECT, AttackSpec, CheckpointRecord, Failure
 from harness.standings.values import AttackStanding, Rate, Standing
 from harness.statistics import contributions, wilson
 from harness.store.bits import Bits
@@ -140,15 +140,24 @@ def _standard(effects: Sequence[_Effect], right: Bits) -> Rate | None:
 
 
 def _last_lowered_by(attacks: Sequence[AttackStanding], before: int) -> str:
+    """The second-stage attack that lowered the union most; if none did, the one with most to it.
+
+    In the first stage every attack saw the same images, so sole breaks tell the attacks apart
+    and the order does not; a second stage never sees what the first one broke.
+    """
+    drops = [
+        (earlier - line.union_after.count, line)
+        for earlier, line in zip(
+            [before, *(line.union_after.count for line in attacks)], attacks, strict=False
+        )
+    ]
+    second = [drop for drop in drops if drop[0] > 0 and drop[1].population != CORRECT]
+    if second:
+        return max(second, key=lambda drop: drop[0])[1].label
     strongest = max(attacks, key=lambda line: line.sole_breaks or 0, default=None)
     if strongest is not None and strongest.sole_breaks:
         return strongest.label
-    label = ""
-    for line in attacks:
-        if line.union_after.count < before:
-            label = line.label
-        before = line.union_after.count
-    return label
+    return next((line.label for drop, line in reversed(drops) if drop > 0), "")
 
 
 def _saw_all(effect: _Effect, right: Bits) -> bool:

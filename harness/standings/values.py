@@ -73,8 +73,8 @@ class Standing:
         attacks: in plan order, the clean images not among them.
         rank: (best, worst) place on the board that the paired tests leave open; None when the row
             is not ranked (no complete protocol).
-        last_lowered_by: label of the attack with the most sole breaks, or the last that lowered
-            the union; empty when none broke anything.
+        last_lowered_by: label of the second-stage attack that lowered the union most; if none did,
+            of the attack with the most sole breaks, or of the last that lowered it; else empty.
         failures: why jobs of this row ended without an outcome.
     """
 

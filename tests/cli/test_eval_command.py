@@ -338,7 +338,7 @@ def test_attacks_by_hand_keep_their_order_and_their_parameters(stored, harness):
 
 
 def test_two_names_of_one_function_are_attacked_once(add, harness, monkeypatch):
-    from harness import campaign
+    from harness.campaign import campaign
 
     add("one")
     add("two")

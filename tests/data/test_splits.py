@@ -1,11 +1,12 @@
 import hashlib
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 
-from harness.data import Augmentation, Dataset
+from harness.data import Augmentation, Dataset, load
 from harness.data.datasets import Pixels
 from harness.data.splits import check
 from harness.errors import HarnessError
@@ -102,3 +103,11 @@ def test_what_does_not_fit_the_dataset_is_refused(images, labels, sentence):
 def test_pixels_that_differ_from_what_their_file_claims_are_refused(pixels):
     with pytest.raises(HarnessError, match="damaged"):
         check(small(), "train", Pixels(pixels.images, pixels.labels, sha256="0" * 64))
+
+
+def test_other_labels_are_other_results_unless_both_are_the_published_ones():
+    published = load("digits", "test")
+    assert published.identity == published.sha256
+    own = replace(published, is_exact=None)
+    relabelled = replace(own, labels_sha256="0" * 64)
+    assert len({published.identity, own.identity, relabelled.identity}) == 3

@@ -22,7 +22,7 @@ from harness.attacks.attack import ATTACKS, attack_spec
 from harness.attacks.surfaces import TrainingLoss
 from harness.errors import HarnessError, ModelError
 from harness.evaluation.estimate import most_passes, seconds_per_pass
-from harness.evaluation.evaluate import check_range
+from harness.evaluation.evaluate import check_range, check_reproducible
 from harness.evaluation.subject import Subject
 from harness.identity import CLEAN
 from harness.outputs import Outputs
@@ -200,13 +200,67 @@ def test_a_decision_that_is_wrong_in_the_verifier_s_pass_alone_is_not_broken():
     assert not any(outcome.broken)
 
 
-def test_one_image_in_a_hundred_may_part_by_rounding_and_survives(monkeypatch):
-    monkeypatch.setattr(
-        "harness.evaluation.evaluate.run_attack",
-        lambda spec, search: search.broken.index_fill_(0, torch.tensor([7]), True),
-    )
-    outcome = run(job_of(last=100), subject_of(Scripted(says(1.0, 0.0)), 2), zeros(100))
-    assert not any(outcome.broken)
+@pytest.mark.parametrize(
+    ("unconfirmed", "attacked", "device", "is_excused"),
+    [
+        (0, 100, "cpu", True),
+        (1, 100, "cpu", False),
+        (1, 20, "cuda", True),
+        (1, 100, "cuda", True),
+        (2, 100, "cuda", False),
+        (2, 200, "cuda", True),
+    ],
+)
+def test_only_another_device_than_the_cpu_excuses_one_image_in_a_hundred(
+    unconfirmed, attacked, device, is_excused
+):
+    if is_excused:
+        check_reproducible(unconfirmed, attacked, device)
+    else:
+        with pytest.raises(ModelError, match=f"on {unconfirmed} of {attacked} images"):
+            check_reproducible(unconfirmed, attacked, device)
+
+
+def test_whether_a_job_fails_does_not_depend_on_the_batch_size(monkeypatch):
+    def claim_one(spec, search):
+        search.broken[0] = True
+
+    monkeypatch.setattr("harness.evaluation.evaluate.run_attack", claim_one)
+    for batch_size in (5, 50):
+        with pytest.raises(ModelError, match="of 50 images"):
+            run(
+                job_of(last=50), subject_of(Scripted(says(1.0, 0.0)), 2), zeros(50),
+                batch_size=batch_size,
+            )  # fmt: skip
+
+
+class Restless(nn.Module):
+    """Right, but not as it was loaded once it has been asked."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.norm = nn.BatchNorm2d(1)
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images):
+        if self.kind == "mode":
+            self.train()
+        if self.kind == "data":
+            self.weight.data += 1
+        if self.kind == "buffer":
+            self.norm.running_mean.add_(0.5)
+        return torch.tensor([[1.0, 0.0]]).expand(len(images), 2) + 0 * images.sum()
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [("mode", "switched_mode"), ("data", "changed_state"), ("buffer", "changed_state")],
+)
+def test_a_model_that_does_not_stay_as_it_was_loaded_fails(kind, status):
+    with pytest.raises(ModelError) as caught:
+        run(job_of(CLEAN, last=5), subject_of(Restless(kind), 2), zeros())
+    assert caught.value.status == status
 
 
 @pytest.mark.parametrize(

@@ -387,3 +387,16 @@ def test_an_architecture_takes_the_public_layout_of_its_weights(tmp_path):
     images = torch.rand(16, *dataset.shape)
     with torch.no_grad():
         assert torch.equal(subject.model(images).logits, network.eval()(images).logits)
+
+
+def test_a_package_of_the_person_s_own_is_hashed_with_everything_in_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "someones").mkdir()
+    (tmp_path / "someones" / "__init__.py").touch()
+    (tmp_path / "someones" / "models.py").write_text("from someones.net import build\n")
+    (tmp_path / "someones" / "net.py").write_text(SOURCE)
+    sha256 = import_model("someones.models:build").sha256
+    assert import_model("someones.models:build", sha256).sha256 == sha256
+    (tmp_path / "someones" / "net.py").write_text(SOURCE + "\n# another line\n")
+    with pytest.raises(HarnessError, match="was changed since the checkpoint was added"):
+        import_model("someones.models:build", sha256)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_boards import rate, record, standing
 
+from harness.identity import Capabilities
 from leaderboard import wording
 
 
@@ -99,3 +100,17 @@ def test_only_arxiv_numbers_and_plain_https_become_links(key, text, href):
 )
 def test_durations_read_in_the_unit_a_person_would_use(seconds, text):
     assert wording.duration(seconds) == text
+
+
+def test_a_model_that_shows_nothing_but_logits_is_not_said_to_be_attacked_everywhere() -> None:
+    bare = standing(checkpoint=record(kind="added", capabilities=Capabilities(10)))
+    assert wording.evidence(bare) == "adaptive on final logits, all that the model exposes"
+    gated = standing(
+        checkpoint=record(kind="added", capabilities=Capabilities(10, auxiliary=2, select=True))
+    )
+    assert wording.evidence(gated) == "adaptive"
+
+
+def test_the_command_names_the_dataset_where_it_is_not_the_checkpoint_s_own() -> None:
+    assert "--dataset" not in wording.reproduce(standing())
+    assert "--dataset other" in wording.reproduce(standing(dataset="other"))
