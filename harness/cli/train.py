@@ -74,6 +74,11 @@ def train(
     options.check_new_name(request.name)
     chosen = options.chosen_device(device)
     data = load(dataset, "train", data_dir=data_dir, download=not no_download)
+    if data.is_exact is False:
+        options.say(
+            f"these are not the published pixels of {dataset}: every result will say so.",
+            quiet=quiet,
+        )
     if dry_run:
         _estimate(request, data, chosen)
         return

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness import data
 from harness.store.store import Store
 
 TINY = ("--dataset", "digits", "--set", "width=4", "--set", "inner_steps=1")
@@ -263,3 +265,24 @@ def test_an_unfinished_run_that_cannot_be_read_says_which_file_to_delete(
     assert found.code == 2
     assert state.name in found.err
     assert "Delete the file" in found.err
+
+
+def test_other_pixels_than_the_published_ones_are_said_and_recorded(harness, monkeypatch):
+    real = data.load
+    monkeypatch.setattr(data, "load", lambda *a, **k: replace(real(*a, **k), is_exact=False))
+    found = harness("train", "standard", "--dataset", "digits", "--epochs", 1)
+
+    assert found.code == 0
+    assert "not the published pixels of digits" in found.err
+    (record,) = _records().values()
+    assert record.training["exact_images"] == "false"
+
+
+def test_rows_on_other_pixels_have_a_board_of_their_own(stored, harness, monkeypatch):
+    real = data.load
+    monkeypatch.setattr(data, "load", lambda *a, **k: replace(real(*a, **k), is_exact=False))
+    (row,) = harness(
+        "eval", "plain", "--attacks", "fgsm", "--examples", 5, "--workers", 1, "--json"
+    ).json()
+
+    assert row["dataset"] == "digits (other pixels)"
