@@ -116,16 +116,24 @@ def _sqlite_engine(path: Path, *, read_only: bool, timeout: float) -> Engine:
             check_same_thread=False,
             uri=read_only,
         )
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
-        connection.execute("PRAGMA trusted_schema=OFF")
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
-        connection.execute("PRAGMA synchronous=FULL")
+        try:
+            _prepare(connection, read_only=read_only)
+        except BaseException:
+            connection.close()  # nobody else knows of it yet
+            raise
         return connection
 
     engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _prepare(connection: sqlite3.Connection, *, read_only: bool) -> None:
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
+    connection.execute("PRAGMA trusted_schema=OFF")
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
+    connection.execute("PRAGMA synchronous=FULL")
 
 
 def _begin(connection: Connection) -> None:

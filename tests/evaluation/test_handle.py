@@ -136,4 +136,6 @@ def test_a_model_that_misbehaves_is_a_model_error(answer, status, sentence):
 
 def test_a_tensor_is_outputs_without_anything_else():
     logits = torch.rand(2, 3)
-    assert as_outputs(logits) == Outputs(logits)
+    found = as_outputs(logits)
+    assert found.logits is logits
+    assert (found.auxiliary, found.features, found.logit_scale) == ((), None, 1.0)
