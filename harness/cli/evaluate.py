@@ -35,7 +35,9 @@ POSITIVE = click.IntRange(min=1)
 @options.NORM
 @options.EPSILON
 @click.option("--seed", type=options.SEED, default=0, metavar="N", help="Default: 0.")
-@click.option("--batch-size", type=POSITIVE, default=250, metavar="N", help="Default: 250.")
+@click.option(
+    "--batch-size", type=POSITIVE, default=100, metavar="N", help="Default: 100, a slice."
+)
 @click.option("--workers", type=POSITIVE, metavar="N", help="Default: one per processor.")
 @options.JSON
 @click.option("--bits", type=click.Path(path_type=Path), metavar="FILE.npz", help="Per-image bits.")
