@@ -219,9 +219,13 @@ def _percent(fraction: float) -> str:
     return _text(100 * min(max(fraction, 0.0), 1.0))
 
 
+_SMALLEST = 1e-300
+"""Below this a power of ten is no longer an ordinary number, and nobody sees the difference."""
+
+
 def _round_up(number: float) -> float:
     """The next of 1, 1.5, 2, 3, 4, 5, 6, 8, 10 times a power of ten, so that axes read well."""
-    if number <= 0:
+    if number < _SMALLEST:
         return 1.0
     power = 10.0 ** math.floor(math.log10(number))
     return next(

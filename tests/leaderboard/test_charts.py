@@ -6,7 +6,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from leaderboard.charts import Step, bar, falling_union, training_curve
@@ -58,6 +58,8 @@ def test_what_is_not_finite_leaves_a_hole():
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30))
+@example([5e-324])
+@example([1e-300])
 def test_curves_stay_inside_their_frame(values):
     chart = training_curve("any", values)
     assert all(0 <= number <= chart.width for number in coordinates(chart))
