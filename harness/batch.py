@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from harness.models.network import Network
 from harness.outputs import Outputs, Select
@@ -209,6 +210,13 @@ class Batch:
     def per_head(self, loss: Callable[[int], Tensor], answers: Answers) -> Tensor:
         """Combine a loss over all outputs of this network."""
         return self.combine(loss, answers.count)
+
+
+def kl(clean: Tensor, adversarial: Tensor) -> Tensor:
+    """`KL(softmax(clean) || softmax(adversarial))` per image: [N, K], [N, K] -> [N]."""
+    return functional.kl_div(
+        adversarial.log_softmax(1), clean.log_softmax(1), reduction="none", log_target=True
+    ).sum(1)
 
 
 @contextmanager

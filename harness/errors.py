@@ -23,6 +23,12 @@ class ModelError(Exception):
         self.status = status
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's code says first; its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> HarnessError:
     """The error for a name that nothing has, with the nearest one or else all of them."""
     choices = sorted(allowed)

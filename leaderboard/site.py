@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from harness.errors import HarnessError
+from harness.files import replace_file
 from harness.standings import Board
 from leaderboard.pages import CheckpointPage, IndexPage, group_by_checkpoint
 from leaderboard.wording import printable
@@ -88,7 +88,7 @@ def _publish(files: Mapping[str, bytes], folder: Path) -> None:
     _write_manifest(folder, earlier | files.keys())
     (folder / "checkpoints").mkdir(exist_ok=True)
     for name, content in files.items():
-        _write_whole(folder / name, content)
+        replace_file(folder / name, content)
     for name in sorted(earlier - files.keys()):
         (folder / name).unlink(missing_ok=True)
     _write_manifest(folder, files.keys())
@@ -104,17 +104,4 @@ def _read_manifest(folder: Path) -> set[str]:
 
 def _write_manifest(folder: Path, names: Collection[str]) -> None:
     text = json.dumps({"written by": "harness site", "files": sorted(names)}, indent=1)
-    _write_whole(folder / MANIFEST, f"{text}\n".encode())
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Beside it first, then to the disk, then renamed: nobody ever meets half a file."""
-    beside = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with beside.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    replace_file(folder / MANIFEST, f"{text}\n".encode())

@@ -112,12 +112,7 @@ def _run(
     targets: Tensor | None = None,
     first: int = 0,
 ) -> None:
-    search.judge(
-        search.standing(),
-        search.ball.images[search.standing()],
-        loss,
-        None if targets is None else targets[search.standing()],
-    )
+    search.judge_clean(loss, targets)
     for restart in range(first, first + restarts):
         _ascend(search, loss, steps, restart, targets)
 

@@ -37,7 +37,7 @@ def pgd(
         restarts: independent random starts; only images still standing are attacked again.
         random_start: whether to start at a uniform point of the ball or at the clean image.
     """
-    search.judge(search.standing(), search.ball.images[search.standing()], loss)
+    search.judge_clean(loss)
     for restart in range(restarts):
         active = search.standing()
         ball = search.ball.take(active)

@@ -11,7 +11,7 @@ from harness.attacks.geometry import Ball
 from harness.attacks.losses import AttackLoss
 from harness.attacks.streams import Streams
 from harness.attacks.surfaces import Points, Surface
-from harness.errors import ModelError
+from harness.errors import ModelError, first_line
 
 
 class Look(NamedTuple):
@@ -110,6 +110,12 @@ class Search:
         kept = self._record(positions, candidate, value, deployed)
         return Look(value, torch.empty(0), kept)
 
+    def judge_clean(self, loss: AttackLoss, targets: Tensor | None = None) -> None:
+        """Make the clean images the first candidates; `targets` [N] are the whole batch's."""
+        active = self.standing()
+        chosen = None if targets is None else targets[active]
+        self.judge(active, self.ball.images[active], loss, chosen)
+
     def rivals(self, positions: Tensor, count: int) -> Tensor:
         """[n, count] int64: the wrong classes with the largest clean logits, best first.
 
@@ -152,11 +158,9 @@ def _gradient(value: Tensor, candidate: Tensor) -> Tensor:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()
         raise ModelError(
             "no_gradient",
-            f"the model's backward pass raised {type(error).__name__}: "
-            f"{reason[0] if reason else ''}",
+            f"the model's backward pass raised {type(error).__name__}: {first_line(error)}",
         ) from error
     return gradient
 

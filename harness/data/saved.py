@@ -10,6 +10,7 @@ import numpy as np
 from harness.data.datasets import Dataset, Layout, Pixels
 from harness.data.splits import Split
 from harness.errors import HarnessError
+from harness.files import replace_file
 
 
 def cache_folder() -> Path:
@@ -33,22 +34,17 @@ def save(folder: Path, split: Split) -> Path:
     milliseconds, and PNG would save a quarter of the space.
     """
     path = file_of(folder, split.dataset, split.split)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(partial, split)
-        partial.replace(path)
-        _to_disk(folder)
+        replace_file(path, _content(split))
     except OSError as error:
         raise HarnessError(
             f"{path} cannot be written: {error}. Choose another folder with HARNESS_DATA."
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
-def _write(path: Path, split: Split) -> None:
+def _content(split: Split) -> bytes:
     from safetensors.numpy import save  # noqa: PLC0415 - only fetching needs it
 
     tensors = {
@@ -56,8 +52,8 @@ def _write(path: Path, split: Split) -> None:
         "labels": split.labels.numpy(),
     }
     metadata = {"dataset": split.dataset, "split": split.split, "sha256": split.sha256}
-    path.write_bytes(save(tensors, metadata))
-    _to_disk(path)
+    content: bytes = save(tensors, metadata)
+    return content
 
 
 def _read(folder: Path, dataset: Dataset, split: str) -> Pixels | None:
@@ -80,15 +76,6 @@ def _read(folder: Path, dataset: Dataset, split: str) -> Pixels | None:
             f"{path} holds images of shape {images.shape}: they must be [N, H, W, C]."
         )
     return Pixels(images, labels, metadata.get("sha256", ""))
-
-
-def _to_disk(path: Path) -> None:
-    """Have the system write a file or folder out before anything else happens."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 SAVED = Layout(

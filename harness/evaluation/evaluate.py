@@ -37,15 +37,15 @@ def evaluate(
     """
     started = time.perf_counter()
     tally = _Tally(job.last - job.first)
+    images, labels = check_range(data.batch(job.first, job.last)), data.labels[job.first : job.last]
     positions = attackable.nonzero()[:, 0]
     for first in range(0, len(positions), runtime.batch_size):
         chosen = positions[first : first + runtime.batch_size]
-        images = check_range(data.batch(job.first, job.last)[chosen]).to(runtime.device)
-        labels = data.labels[job.first : job.last][chosen].to(runtime.device)
+        some, theirs = images[chosen].to(runtime.device), labels[chosen].to(runtime.device)
         if job.attack == CLEAN:
-            _judge_clean(subject, images, labels, chosen, tally)
+            _judge_clean(subject, some, theirs, chosen, tally)
         else:
-            _attack(job, subject, images, labels, chosen, tally)
+            _attack(job, subject, some, theirs, chosen, tally)
     if subject.model.state_digest() != subject.state:
         raise ModelError(
             "changed_state", "the model changed its parameters or buffers while it was evaluated."

@@ -7,7 +7,7 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
-from harness.errors import ModelError
+from harness.errors import ModelError, first_line
 from harness.outputs import Outputs, Select
 
 PADDING = 16
@@ -50,9 +50,8 @@ class Handle:
         except torch.OutOfMemoryError:
             raise
         except (Exception, SystemExit) as error:
-            reason = str(error).strip().splitlines()
             raise ModelError(
-                "raised", f"the model raised {type(error).__name__}: {reason[0] if reason else ''}"
+                "raised", f"the model raised {type(error).__name__}: {first_line(error)}"
             ) from error
         if any(module.training for module in self._module.modules()):
             self._module.eval()

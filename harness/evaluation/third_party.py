@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.data import Dataset
-from harness.errors import HarnessError
+from harness.errors import HarnessError, first_line
 from harness.evaluation.handle import Handle, as_outputs
 from harness.heads.linear import Linear
 from harness.identity import Capabilities, CheckpointRecord, digest
@@ -144,10 +144,8 @@ def probe(module: nn.Module, images: Tensor, classes: int) -> Capabilities:
     except HarnessError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()
         raise HarnessError(
-            f"the model cannot take images {tuple(images.shape)} in [0, 1]: "
-            f"{reason[0] if reason else type(error).__name__}"
+            f"the model cannot take images {tuple(images.shape)} in [0, 1]: {first_line(error)}"
         ) from error
     return Capabilities(
         classes=classes,

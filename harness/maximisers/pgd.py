@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from harness.attacks.geometry import Ball
-from harness.batch import Answers, Batch, evaluating
+from harness.batch import Answers, Batch, evaluating, kl
 from harness.errors import unknown_name
 
 InnerLoss = Callable[[Answers], Tensor]
@@ -73,12 +73,7 @@ def _agreement_loss(batch: Batch) -> InnerLoss:
 
     def climb(answers: Answers) -> Tensor:
         return batch.per_head(
-            lambda k: functional.kl_div(
-                answers.scaled(k).log_softmax(1),
-                clean.scaled(k).log_softmax(1),
-                reduction="none",
-                log_target=True,
-            ).sum(1),
+            lambda k: kl(clean.scaled(k), answers.scaled(k)),
             answers,
         )
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from harness.errors import HarnessError
+from harness.files import replace_file
 
 LARGEST_FILE = 8 * 2**30
 """Bytes; far above any model this project trains, far below what would fill a machine."""
@@ -37,16 +36,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.parent / f".{secrets.token_hex(8)}.part"
-        try:
-            with scratch.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.replace(path)
-        except BaseException:
-            scratch.unlink(missing_ok=True)
-            raise
+        replace_file(path, content)
     except OSError as error:
         raise HarnessError(
             f"cannot write {path}: {error.strerror or error}. Free some space or choose another "

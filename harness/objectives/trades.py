@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from harness.batch import ADVERSARIAL, CLEAN, Batch
+from harness.batch import ADVERSARIAL, CLEAN, Batch, kl
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,3 @@ class Trades:
         """[N], the loss of output k."""
         accuracy = functional.cross_entropy(batch.clean.training(k), batch.labels, reduction="none")
         return accuracy + self.beta * kl(batch.clean.scaled(k), batch.adversarial.scaled(k))
-
-
-def kl(clean: Tensor, adversarial: Tensor) -> Tensor:
-    """`KL(softmax(clean) || softmax(adversarial))` per image: [N, K], [N, K] -> [N]."""
-    return functional.kl_div(
-        adversarial.log_softmax(1), clean.log_softmax(1), reduction="none", log_target=True
-    ).sum(1)

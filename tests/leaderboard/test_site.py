@@ -254,7 +254,7 @@ def test_a_killed_build_leaves_whole_files_and_the_next_one_finishes(
 ):
     folder = tmp_path / "site"
     complete = render(boards)
-    writes, real = [], site_module._write_whole
+    writes, real = [], site_module.replace_file
 
     def write(path, content):
         if len(writes) == survived:
@@ -262,7 +262,7 @@ def test_a_killed_build_leaves_whole_files_and_the_next_one_finishes(
         writes.append(path)
         real(path, content)
 
-    monkeypatch.setattr(site_module, "_write_whole", write)
+    monkeypatch.setattr(site_module, "replace_file", write)
     with pytest.raises(KeyboardInterrupt):
         build(boards, folder)
     for name, content in contents(folder).items():
