@@ -156,6 +156,7 @@ class Defense:
             select=network.hook.has_gate if network.hook else False,
             features=True,
             scale=network.head.scale,
+            strip=network.hook is not None,
             training_loss=trained and (aware or CLEAN in self.objective.needs),
         )
 

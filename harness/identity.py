@@ -23,6 +23,9 @@ SHARD = 100
 CORRECT = "correct"
 """The population of a first-stage attack: every image that the checkpoint classifies correctly."""
 
+DIAGNOSED = "diagnostics"
+"""What a failure has in place of an attack's label where a checkpoint could not be examined."""
+
 EVERY = "all"
 """The population of `CLEAN` and of diagnostics: every image, misclassified ones included."""
 
@@ -80,6 +83,12 @@ class Capabilities:
         features: whether penultimate features are returned.
         scale: factor between deployed logits and those the training loss saw.
         training_loss: whether the defense's own training loss can be climbed.
+        strip: whether the same weights can be run without the defense's module.
+        hard: operations of the deployed pass whose gradient is zero or missing (`argmax`, `round`,
+            ...), each once, in the order in which they run.
+        is_random: whether two passes on one image differ; judged by majority then.
+        signs: what else one recorded pass showed that makes adaptive attacks compulsory, such as
+            `bounded_logits` or `inference_gradient`.
     """
 
     classes: int
@@ -88,11 +97,25 @@ class Capabilities:
     features: bool = False
     scale: float = 1.0
     training_loss: bool = False
+    strip: bool = False
+    hard: tuple[str, ...] = ()
+    is_random: bool = False
+    signs: tuple[str, ...] = ()
+
+    @property
+    def needs_adaptive(self) -> bool:
+        """Whether standard attacks may differentiate something else than what decides.
+
+        `protocol.md` section 4: without the adaptive protocol such a row stays at level E1.
+        """
+        exposed = self.auxiliary > 0 or self.select or self.strip or self.scale != 1.0
+        return exposed or self.is_random or bool(self.hard) or bool(self.signs)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Capabilities:
-        """Read what `to_json` wrote."""
-        return cls(**value)
+        """Read what `to_json` wrote, or an older harness did."""
+        lists = {key: tuple(value[key]) for key in ("hard", "signs") if key in value}
+        return cls(**{**value, **lists})
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping for the store."""
@@ -182,6 +205,46 @@ class Plan:
     precision: str
     protocol: str
     attacks: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one diagnostic found on one checkpoint, so that a page can show and prove it.
+
+    Args:
+        checkpoint: digest of the function.
+        dataset: name of the dataset.
+        images: SHA-256 of its test images.
+        threat: norm and epsilon.
+        seed: run seed.
+        examples: how many images were looked at.
+        diagnostic: id, `D01` to `D26` or `I1` to `I6`.
+        state: `green`, `amber`, `red` or `not_run`; a reason for the last is in `note`.
+        value: the measured number, in the unit of the threshold; None where nothing was measured.
+        threshold: amber and red in words.
+        proof: indices of test images that show it.
+        note: one sentence.
+        is_adaptive: whether the adaptive protocol was complete when it was computed, so that its
+            attacks are in the white-box union.
+        details: numbers behind the value (curves, rates per loss); a name maps to numbers.
+        created: UTC, ISO 8601.
+    """
+
+    checkpoint: str
+    dataset: str
+    images: str
+    threat: ThreatModel
+    seed: int
+    examples: int
+    diagnostic: str
+    state: str
+    value: float | None
+    threshold: str
+    proof: tuple[int, ...] = ()
+    note: str = ""
+    is_adaptive: bool = False
+    details: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    created: str = ""
 
 
 @dataclass(frozen=True)

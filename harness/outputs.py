@@ -1,4 +1,4 @@
-"""What every model returns, and the two ways a caller may steer a class-conditional gate."""
+"""What every model returns, and how a caller may steer what a deployed pass decides itself."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ class Outputs:
         auxiliary: every head output other than the final logits, shallow to deep, each [N, K].
         features: [N, R], the penultimate vectors that the head turned into `logits`.
         logit_scale: what the training loss multiplied `logits` by (HE: s); 1 elsewhere.
+        vectors: what each auxiliary head turned into its logits, shallow to deep, each [N, R].
+        gated: [N, R], what the head really turned into `logits` where a gate changed `features`.
     """
 
     logits: Tensor
     auxiliary: tuple[Tensor, ...] = ()
     features: Tensor | None = None
     logit_scale: float = 1.0
+    vectors: tuple[Tensor, ...] = ()
+    gated: Tensor | None = None
 
     def every_logits(self) -> tuple[Tensor, ...]:
         """Final logits first, then the auxiliary ones."""
@@ -39,7 +43,12 @@ class SoftSelect:
     temperature: float = 1.0
 
 
-Select = Tensor | SoftSelect | None
+@dataclass(frozen=True)
+class Stripped:
+    """Ask for the same weights without the defense's module (objective A9, the stripped twin)."""
+
+
+Select = Tensor | SoftSelect | Stripped | None
 """`None`: every gate follows its own argmax, as deployed. [N] int64: the gate of that class."""
 
 

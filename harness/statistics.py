@@ -138,3 +138,23 @@ def rank_groups(is_above: Bits) -> list[tuple[int, int]]:
         worst = row + 1 + int(ties_below[-1]) if len(ties_below) else row
         places.append((best + 1, worst + 1))
     return places
+
+
+def cluster_bootstrap(right: Bits, *, seed: int, resamples: int = 10_000) -> tuple[float, float]:
+    """95 % interval of a mean over variants of the same images, drawn with all their variants.
+
+    The same images recur in every corruption and severity: counting each as new would make the
+    interval far too narrow. A resample is known by how often it drew an image that is right in
+    0, 1, ..., A variants, as in `paired_bootstrap`.
+
+    Args:
+        right: [A, N], whether each image is right in each of its variants.
+        seed: of the resamples.
+        resamples: how many.
+    """
+    variants, total = right.shape
+    shares = np.bincount(right.sum(axis=0), minlength=variants + 1) / total
+    drawn = np.random.default_rng(seed).multinomial(total, shares, size=resamples)
+    means = drawn @ np.arange(variants + 1) / (variants * total)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)

@@ -10,6 +10,11 @@ from harness.errors import HarnessError, unknown_name
 
 NORMS = ("linf", "l2")
 
+CORRUPTION = "corruption"
+"""Written in place of a norm where the threat is no ball; epsilon is the severity then."""
+
+SEVERITIES = (1, 2, 3, 4, 5)
+
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?(/[0-9]+)?")
 _LONGEST = 30
 """Characters of an epsilon as given and as printed, so that whatever is printed can be read."""
@@ -18,16 +23,20 @@ _SMALL_DENOMINATOR = 16
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """A norm and its epsilon, in units of the [0, 1] pixel scale.
+    """A norm and its epsilon, in units of the [0, 1] pixel scale; or a severity of corruptions.
 
     Raises:
-        HarnessError: the norm is unknown, or epsilon is negative or above what the box can use.
+        HarnessError: the norm is unknown, or epsilon is negative or above what the box can use,
+            or is no severity where the threat is `CORRUPTION`.
     """
 
     norm: str
     epsilon: Fraction
 
     def __post_init__(self) -> None:
+        if self.norm == CORRUPTION:
+            self._check_severity()
+            return
         if self.norm not in NORMS:
             raise unknown_name("norm", self.norm, NORMS)
         if self.epsilon < 0:
@@ -42,10 +51,22 @@ class ThreatModel:
     def __str__(self) -> str:
         return f"{self.norm} {format_fraction(self.epsilon)}"
 
+    @property
+    def is_ball(self) -> bool:
+        """Whether a distance is bounded: only such threats have unions, boards and ranks."""
+        return self.norm in NORMS
+
     @classmethod
     def parse(cls, norm: str, epsilon: str) -> ThreatModel:
         """Read a norm and an epsilon such as `8/255`, `0.031` or `1/5`."""
         return cls(norm, parse_fraction(epsilon))
+
+    def _check_severity(self) -> None:
+        if self.epsilon not in SEVERITIES:
+            raise HarnessError(
+                f"{format_fraction(self.epsilon)} is no severity of a corruption: "
+                f"there are {SEVERITIES[0]} to {SEVERITIES[-1]}."
+            )
 
 
 def parse_fraction(text: str) -> Fraction:

@@ -59,20 +59,31 @@ def check_inside(clean: Tensor, adversarial: Tensor, threat: ThreatModel) -> Ten
     return distance
 
 
-def fresh_decision(decide: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+def fresh_decision(
+    decide: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
     """Judge images by a forward pass of their own.
 
     Args:
         decide: images -> deployed logits [N, K].
         images: [N, C, H, W].
+        labels: [N] int64.
 
     Returns:
         [N] int64, the predicted class; -1, which no label is, where the logits are not finite.
+        [N], the margin: true logit minus the best other.
     """
     with torch.no_grad():
         logits = decide(images)
     finite = torch.isfinite(logits).all(1)
-    return torch.where(finite, logits.argmax(1), torch.full_like(logits.argmax(1), -1))
+    predicted = torch.where(finite, logits.argmax(1), torch.full_like(logits.argmax(1), -1))
+    return predicted, margin_of(logits, labels)
+
+
+def margin_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """[N], true logit minus the best other: negative where the decision is wrong."""
+    true = logits.gather(1, labels[:, None])[:, 0]
+    return true - logits.scatter(1, labels[:, None], -torch.inf).amax(1)
 
 
 def _refuse(bad: Tensor, reason: str) -> None:

@@ -85,7 +85,7 @@ def bar(
 
     Pale up to clean, coloured up to standard attacks only, solid up to what no attack broke, with
     the interval as a thin line. Height and colour are the style's, and the classes are one or two
-    letters: a board of 500 rows must stay under 300 kB.
+    letters: a board of 500 rows must stay under 360 kB.
 
     Args:
         robust: right and not broken by any attack.

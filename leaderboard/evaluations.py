@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.identity import CORRECT
+from harness.identity import CORRECT, Failure
 from harness.standings import AttackStanding, Rate, Standing
 from leaderboard import charts, wording
+from leaderboard.evidence import Evidence, Level, Verdict
 
 AMBER, RED = 1.0, 5.0
 """Adaptive gap in percentage points above which a row is marked (protocol, section 4, rule 6)."""
@@ -39,9 +40,14 @@ class Gap:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a board. `failure` is set where a failure stands in place of the numbers."""
+    """One line of a board. `failure` is set where a failure stands in place of the numbers.
+
+    `judged` says how a row without a rank among the others is judged. `untested` is set where no
+    adaptive protocol is complete; the row is `owed` one where its model or a diagnostic demands it.
+    """
 
     rank: str
+    judged: str
     href: str
     title: str
     subtitle: str
@@ -50,8 +56,11 @@ class Row:
     clean: Number
     standard: Number
     gap: Gap
+    level: Level
+    verdict: Verdict
     evidence: str
-    is_adaptive: bool
+    untested: str
+    is_owed: bool
     architecture: str
     parameters: str
     scale: str
@@ -71,6 +80,7 @@ class Row:
         gap = _gap(None if failure else standing.adaptive_gap)
         return cls(
             rank=wording.rank(standing.rank),
+            judged="judged by majority" if record.capabilities.is_random else "",
             href=href,
             title=wording.title(record),
             subtitle=record.name if wording.title(record) != record.name else "",
@@ -79,8 +89,11 @@ class Row:
             clean=Number.of(None if failure else standing.clean),
             standard=Number.of(None if failure else standing.standard),
             gap=gap,
+            level=Level.of(standing),
+            verdict=Verdict.of(standing),
             evidence=wording.evidence(standing),
-            is_adaptive=standing.is_adaptive,
+            untested="" if standing.is_adaptive else wording.UNTESTED,
+            is_owed=not failure and _is_owed(standing),
             architecture=record.architecture or wording.NOTHING,
             parameters=wording.count(record.parameters) if record.parameters else wording.NOTHING,
             scale=wording.scale(record),
@@ -109,6 +122,7 @@ class AttackRow:
     number: str
     label: str
     parameters: str
+    knowledge: str
     population: str
     alone: Number
     in_part: str
@@ -131,6 +145,7 @@ class AttackRow:
             number=str(number),
             label=attack.label,
             parameters=_parameters(attack),
+            knowledge=wording.knowledge(attack.knowledge),
             population=wording.population(attack.population),
             alone=Number.of(attack.robust),
             in_part=_in_part(attack),
@@ -154,6 +169,11 @@ class FailureRow:
     message: str
     created: str
 
+    @classmethod
+    def of(cls, failure: Failure) -> FailureRow:
+        """The row of a failure."""
+        return cls(wording.attempt(failure), failure.status, failure.message, failure.created)
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -164,6 +184,7 @@ class Evaluation:
     row: Row
     sentence: str
     chart: charts.Chart | None
+    evidence: Evidence
     attacks: tuple[AttackRow, ...]
     cost: str
     failures: tuple[FailureRow, ...]
@@ -181,14 +202,10 @@ class Evaluation:
             row=row,
             sentence="" if row.failure else _sentence(standing),
             chart=None if row.failure else _chart(standing),
+            evidence=Evidence.of(standing),
             attacks=tuple(_attack_rows(standing)),
             cost=_cost(standing.attacks),
-            failures=tuple(
-                FailureRow(
-                    wording.attempt(failure), failure.status, failure.message, failure.created
-                )
-                for failure in standing.failures
-            ),
+            failures=tuple(FailureRow.of(failure) for failure in standing.failures),
             command=wording.reproduce(standing),
             provenance=_provenance(standing),
         )
@@ -207,6 +224,15 @@ def _failure(standing: Standing) -> str:
         said = f"{first.status}: {first.message}"
         return said if len(said) <= _LONG else f"{said[: _LONG - 1]}…"
     return "not attacked yet" if is_empty else ""
+
+
+def _is_owed(standing: Standing) -> bool:
+    """Whether adaptive attacks are compulsory and missing (protocol, section 4)."""
+    counts = standing.verdict.counts
+    is_compulsory = standing.checkpoint.capabilities.needs_adaptive or (
+        counts["red"] + counts["amber"] > 0
+    )
+    return is_compulsory and not standing.is_adaptive
 
 
 def _gap(gap: float | None) -> Gap:

@@ -14,7 +14,9 @@ from itertools import zip_longest
 
 from harness.identity import CheckpointRecord
 from harness.standings import Board, Standing
+from harness.standings.corruptions import CorruptionStanding
 from leaderboard import charts, wording
+from leaderboard.corrupted import Corruptions
 from leaderboard.evaluations import Evaluation, Fact, Row, anchor
 
 
@@ -74,6 +76,7 @@ class CheckpointPage:
     scale: str
     is_small_scale: bool
     evaluations: tuple[Evaluation, ...]
+    corruptions: tuple[Corruptions, ...]
     about: tuple[Facts, ...]
     curves: Curves | None
     provenance: tuple[Fact, ...]
@@ -81,7 +84,12 @@ class CheckpointPage:
     root: str = "../"
 
     @classmethod
-    def from_standing(cls, *standings: Standing, generated: str = "") -> CheckpointPage:
+    def from_standing(
+        cls,
+        *standings: Standing,
+        corruptions: Sequence[CorruptionStanding] = (),
+        generated: str = "",
+    ) -> CheckpointPage:
         """The page of the checkpoint that all these standings are about."""
         record = standings[0].checkpoint
         return cls(
@@ -90,6 +98,7 @@ class CheckpointPage:
             scale=wording.scale(record),
             is_small_scale=wording.is_small_scale(record),
             evaluations=tuple(Evaluation.of(n, s) for n, s in enumerate(standings, start=1)),
+            corruptions=tuple(Corruptions.of(n, c) for n, c in enumerate(corruptions, start=1)),
             about=_about(record),
             curves=_curves(record),
             provenance=_provenance(record),

@@ -13,7 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from harness.errors import HarnessError
 from harness.files import replace_file
 from harness.standings import Board
-from leaderboard.pages import CheckpointPage, IndexPage, group_by_checkpoint
+from harness.standings.corruptions import CorruptionStanding
+from leaderboard.pages import CheckpointPage, IndexPage, address, group_by_checkpoint
 from leaderboard.wording import printable
 
 MANIFEST = ".robust-harness-site.json"
@@ -25,7 +26,13 @@ _STATIC = ("style.css", "table.js")
 _OURS = re.compile(r"index\.html|style\.css|table\.js|checkpoints/[a-z0-9._~-]+\.html")
 
 
-def build(boards: Sequence[Board], folder: Path, *, generated: str = "") -> Path:
+def build(
+    boards: Sequence[Board],
+    folder: Path,
+    *,
+    corruptions: Sequence[CorruptionStanding] = (),
+    generated: str = "",
+) -> Path:
     """Render all boards into `folder` and return the path of its index page.
 
     The same boards give the same bytes. All pages are rendered before the first is written, the
@@ -34,12 +41,13 @@ def build(boards: Sequence[Board], folder: Path, *, generated: str = "") -> Path
     Args:
         boards: what `harness.standings` derived.
         folder: made if missing; foreign files in it stay.
+        corruptions: shown on the pages of checkpoints that are on a board.
         generated: when and from what, as text for the footer; part of the bytes.
 
     Raises:
         HarnessError: the folder cannot be written, or holds a foreign file under a name of ours.
     """
-    files = render(boards, generated=generated)
+    files = render(boards, corruptions=corruptions, generated=generated)
     try:
         _publish(files, folder)
     except OSError as error:
@@ -50,13 +58,19 @@ def build(boards: Sequence[Board], folder: Path, *, generated: str = "") -> Path
     return folder / "index.html"
 
 
-def render(boards: Sequence[Board], *, generated: str = "") -> dict[str, bytes]:
+def render(
+    boards: Sequence[Board],
+    *,
+    corruptions: Sequence[CorruptionStanding] = (),
+    generated: str = "",
+) -> dict[str, bytes]:
     """Every file of the site by its path in the folder, index last."""
     environment = _environment()
     files = {name: (_HERE / "static" / name).read_bytes() for name in _STATIC}
     template = environment.get_template("checkpoint.html")
     for path, standings in group_by_checkpoint(boards).items():
-        page = CheckpointPage.from_standing(*standings, generated=generated)
+        corrupted = [one for one in corruptions if address(one.checkpoint) == path]
+        page = CheckpointPage.from_standing(*standings, corruptions=corrupted, generated=generated)
         files[path] = template.render(page=page).encode()
     index = IndexPage.from_boards(boards, generated=generated)
     files["index.html"] = environment.get_template("index.html").render(page=index).encode()

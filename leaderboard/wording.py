@@ -5,17 +5,41 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from harness.identity import CORRECT, EVERY, Capabilities, CheckpointRecord, Failure
 from harness.standings import Board, Rate, Standing
+from harness.standings.corruptions import Mean
+from harness.standings.row import RANKING, name_of
 from harness.threat import ThreatModel, format_fraction
 
 NOTHING = "–"
 """Shown where there is no number; never a zero."""
 
+UNTESTED = "not adaptively tested"
+
 _NORMS = {"linf": "L∞", "l2": "L2"}
+_KNOWLEDGE = {
+    "white_box": "white box",
+    "query": "queries",
+    "decision": "decisions only",
+    "transfer": "transfer",
+    "none": "none",
+}
+_SUITES = {
+    "adaptive": "adaptive",
+    "standard": "standard only",
+    "adaptive_quick": "adaptive, but reduced",
+    "standard_quick": "reduced standard only",
+}
+_LEVELS = {
+    "": "the standard protocol is not complete",
+    "E1": "standard only",
+    "E2": "also queries, transfer and diagnostics",
+    "E3": "adaptive complete",
+    "E4": "independent re-run",
+}
 _PLAIN_SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
 _DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 _ARXIV = re.compile(r"\d{4}\.\d{4,5}(v\d+)?|[a-z-]+(\.[A-Z]{2})?/\d{7}(v\d+)?")
@@ -49,19 +73,32 @@ def percent(rate: Rate | None) -> str:
     """A rate in percent, with a second decimal only where there are images enough to fill it."""
     if rate is None or rate.total == 0:
         return NOTHING
-    return f"{100 * rate.fraction:.{_decimals(rate)}f}"
+    return f"{100 * rate.fraction:.{_decimals(rate.total)}f}"
 
 
 def interval(rate: Rate | None) -> str:
     """The 95 % interval in percent, such as `45.6–59.3`; empty where there is no number."""
     if rate is None or rate.total == 0:
         return ""
-    decimals = _decimals(rate)
-    return f"{100 * rate.low:.{decimals}f}–{100 * rate.high:.{decimals}f}"
+    return _range(rate, _decimals(rate.total))
 
 
-def _decimals(rate: Rate) -> int:
-    return 2 if rate.total > 1000 else 1
+def mean_percent(mean: Mean) -> str:
+    """A mean of several rates on the same images, in percent."""
+    return f"{100 * mean.fraction:.{_decimals(mean.examples)}f}"
+
+
+def mean_interval(mean: Mean) -> str:
+    """Its 95 % interval in percent."""
+    return _range(mean, _decimals(mean.examples))
+
+
+def _range(number: Rate | Mean, decimals: int) -> str:
+    return f"{100 * number.low:.{decimals}f}–{100 * number.high:.{decimals}f}"
+
+
+def _decimals(images: int) -> int:
+    return 2 if images > 1000 else 1
 
 
 def points(difference: float) -> str:
@@ -127,15 +164,31 @@ def rank(places: tuple[int, int] | None) -> str:
     return str(best) if best == worst else f"{best}–{worst}"
 
 
+def knowledge(name: str) -> str:
+    """What an attack may look at."""
+    return _KNOWLEDGE.get(name, name) or NOTHING
+
+
+def level(standing: Standing) -> str:
+    """What the evidence level of a row means, for that row."""
+    if standing.level == "E1" and standing.is_adaptive:
+        return "adaptive too, but not all of E2"
+    return _LEVELS.get(standing.level, "")
+
+
 def evidence(standing: Standing) -> str:
-    """How hard the row was tried."""
+    """How hard the row was tried; `UNTESTED` follows where no adaptive protocol is complete."""
     if standing.is_adaptive and _is_opaque(standing):
         return "adaptive on final logits, all that the model exposes"
-    if standing.is_adaptive:
-        return "adaptive"
-    if standing.rank is not None:
-        return "standard only: not adaptively tested"
-    return "no suite complete: not adaptively tested"
+    if standing.level == "E2" and not standing.is_adaptive:
+        return "standard, queries and transfer"
+    return _SUITES.get(_suite(standing), "no suite complete")
+
+
+def _suite(standing: Standing) -> str:
+    """The complete protocol that decides for a row; empty where there is none."""
+    complete = {name_of(protocol) for protocol in standing.protocols}
+    return next((kind for kind in RANKING if kind in complete), "")
 
 
 def _is_opaque(standing: Standing) -> bool:
@@ -147,16 +200,32 @@ def _is_opaque(standing: Standing) -> bool:
 def reproduce(standing: Standing) -> str:
     """The command that evaluates this row again, or completes it, for a POSIX shell."""
     name = standing.checkpoint.name
-    wants_standard = standing.rank is not None and not standing.is_adaptive
+    suite = _suite(standing)
     options = [
-        *([] if wants_standard else ["--adaptive"]),
+        *(["--adaptive"] if suite in {"", "adaptive"} else []),
+        *(["--protocol", suite] if suite.endswith("_quick") else []),
         *(["--examples", str(standing.examples)] if standing.examples else []),
-        *(["--dataset", standing.dataset] if _is_elsewhere(standing) else []),
-        *("--norm", standing.threat.norm, "--epsilon", format_fraction(standing.threat.epsilon)),
+        *_where(standing),
         *("--seed", str(standing.seed)),
     ]
+    return _command("eval", name, options)
+
+
+def diagnose(standing: Standing) -> str:
+    """The command that runs the diagnostics that this row lacks, for a POSIX shell."""
+    return _command("diagnose", standing.checkpoint.name, _where(standing))
+
+
+def _where(standing: Standing) -> list[str]:
+    return [
+        *(["--dataset", standing.dataset] if _is_elsewhere(standing) else []),
+        *("--norm", standing.threat.norm, "--epsilon", format_fraction(standing.threat.epsilon)),
+    ]
+
+
+def _command(verb: str, name: str, options: Sequence[str]) -> str:
     words = [*options, "--", name] if name.startswith("-") else [name, *options]
-    return shlex.join(["harness", "eval", *words])
+    return shlex.join(["harness", verb, *words])
 
 
 def _is_elsewhere(standing: Standing) -> bool:

@@ -38,7 +38,7 @@ from harness.store.store import Store
 from harness.threat import ThreatModel
 
 THREAT = ThreatModel("linf", Fraction(1, 5))
-FIRST, SECOND = "correct", "survivors:two-1"
+FIRST, SECOND = "correct", "survivors:first-1"
 WANTED = (
     (attack_spec("fgsm"), CORRECT),
     (attack_spec("pgd"), CORRECT),
@@ -187,7 +187,7 @@ def test_clean_images_come_first_then_the_first_stage_then_the_second(campaign, 
 
 
 def test_who_survives_does_not_depend_on_what_else_is_stored(campaign, evaluation):
-    other = ((attack_spec("square"), CORRECT), (attack_spec("fgsm", surface="rescaled(2)"), FIRST))
+    other = ((attack_spec("square"), CORRECT), (attack_spec("fgsm", loss="margin"), FIRST))
     campaign(protocol="", wanted=lambda _: other).execute()
     evaluation.asked.clear()
     campaign().execute()
@@ -208,7 +208,8 @@ def test_bits_and_standing_are_the_union_of_what_was_asked_for(campaign, evaluat
     assert bits["clean"].sum() == 120
     assert (standing.clean.count, standing.robust.count) == (120, len(robust))
     assert [attack.attack for attack in standing.attacks] == [spec.attack for spec, _ in WANTED]
-    assert standing.standard.count == len(robust)  # all four are on the deployed logits
+    standard = [i for i in range(150) if i not in WRONG | BROKEN["fgsm"] | BROKEN["pgd"]]
+    assert standing.standard.count == len(standard)  # the survivors' attacks are not standard
 
 
 # Stored work is not done again
@@ -302,7 +303,7 @@ def test_a_failure_that_is_mended_is_forgotten(campaign, evaluation, store):
     ("wanted", "said"),
     [
         (((attack_spec("pgd", surface="auxiliary(0)"), CORRECT),), "is not there"),
-        (((attack_spec("square"), CORRECT),), "not defined for l2"),
+        (((attack_spec("rays"), CORRECT),), "not defined for l2"),
     ],
 )
 def test_what_a_checkpoint_or_a_norm_does_not_allow_is_refused_before_anything_runs(
@@ -311,6 +312,37 @@ def test_what_a_checkpoint_or_a_norm_does_not_allow_is_refused_before_anything_r
     with pytest.raises(HarnessError, match=said):
         campaign(wanted=lambda _: wanted, threat=ThreatModel("l2", Fraction(1, 2)))
     assert evaluation.asked == []
+
+
+FEATURES = (attack_spec("feature_attack", surface="logits"), CORRECT)
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+def test_a_suite_leaves_feature_attacks_out_where_there_are_no_training_images(
+    campaign, evaluation, monkeypatch, caplog, is_here
+):
+    def suite(target):
+        return (*WANTED[:2], FEATURES) if target.has_guides else WANTED[:2]
+
+    monkeypatch.setattr("harness.campaign.campaign.is_here", lambda *_, **__: is_here)
+    with caplog.at_level("INFO", logger="harness.campaign"):
+        asked = [spec.attack for _, spec, _ in campaign(wanted=suite, examples=50).remaining()]
+
+    assert asked == ["none", "fgsm", "pgd", *(["feature_attack"] if is_here else [])]
+    assert ("feature attacks are left out" in caplog.text) is not is_here
+
+
+def test_a_feature_attack_by_hand_is_refused_where_there_are_no_training_images(
+    campaign, evaluation, monkeypatch
+):
+    monkeypatch.setattr("harness.campaign.campaign.is_here", lambda *_, **__: False)
+    with pytest.raises(HarnessError, match="draws from training images"):
+        campaign(wanted=lambda _: (FEATURES,))
+
+
+def test_attacks_without_guides_do_not_ask_for_training_images(campaign, monkeypatch):
+    monkeypatch.setattr("harness.campaign.campaign.is_here", None)
+    assert len(campaign(examples=50).remaining()) == 5
 
 
 # What is recorded and told
@@ -322,10 +354,51 @@ def test_a_plan_is_recorded_for_a_protocol_and_none_for_attacks_by_hand(
     campaign(protocol="", examples=20).execute()
     assert store.plans() == []
     campaign(examples=20).execute()
-    (plan,) = store.plans()
+    first, whole = store.plans()
 
-    assert plan.protocol == "two-1"
-    assert plan.attacks == tuple((spec.hash, population) for spec, population in WANTED)
+    assert (first.protocol, whole.protocol) == ("first-1", "two-1")
+    assert whole.attacks == tuple((spec.hash, population) for spec, population in WANTED)
+    assert first.attacks == whole.attacks[:2]
+
+
+# Restarts
+
+
+def best_twice(best):
+    """A third stage: the two best attacks once more, each with another parameter."""
+    chosen = [attack_spec(spec.attack, restarts=2) for spec in list(best)[:2]]
+    return tuple((spec, "survivors:two-1") for spec in chosen)
+
+
+def test_restarts_go_to_the_survivors_of_both_stages_best_attack_first(campaign, evaluation):
+    made = campaign(restarts=best_twice)
+    made.execute()
+    survivors = set(range(150)) - WRONG - set().union(*BROKEN.values())
+    lost = {
+        name: len(BROKEN[name] - WRONG - BROKEN["fgsm"] - BROKEN["pgd"])
+        for name in ("apgd_ce", "square")
+    }
+    repeated = [w for w in evaluation.asked if dict(w.job.attack.parameters).get("restarts") == 2]
+
+    assert [w.job.attack.attack for w in repeated][::2] == sorted(lost, key=lambda n: -lost[n])
+    for work in repeated:
+        indices = range(work.job.first, work.job.last)
+        kept = {i for i, yes in zip(indices, work.attackable, strict=True) if yes}
+        assert kept == survivors & set(indices)
+    assert len(made.standing(record_of("one")).attacks) == 6
+
+
+def test_a_plan_with_restarts_is_recorded_only_when_they_are_known(campaign, evaluation, store):
+    evaluation.stops_after = 7
+    with pytest.raises(KeyboardInterrupt):
+        campaign(restarts=best_twice).execute()
+    assert [plan.protocol for plan in store.plans()] == ["first-1"]
+    evaluation.stops_after = 10**9
+    campaign(restarts=best_twice).execute()
+
+    plans = {plan.protocol: plan for plan in store.plans()}
+    assert len(plans["two-1"].attacks) == 6
+    assert len(campaign(restarts=best_twice).remaining()) == 0
 
 
 def test_a_run_is_recorded_only_where_something_was_done(store, tmp_path, evaluation):

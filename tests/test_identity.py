@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from fractions import Fraction
@@ -166,7 +167,46 @@ def test_a_digest_does_not_depend_on_the_order_of_keys(value):
         features=st.booleans(),
         scale=st.floats(1e-3, 1e3),
         training_loss=st.booleans(),
+        strip=st.booleans(),
+        hard=st.lists(st.sampled_from(["argmax", "round", "sign"]), unique=True).map(tuple),
+        is_random=st.booleans(),
+        signs=st.lists(st.sampled_from(["bounded_logits", "no_gradient"]), unique=True).map(tuple),
     )
 )
 def test_capabilities_survive_the_store(capabilities):
-    assert Capabilities.from_json(capabilities.to_json()) == capabilities
+    read = Capabilities.from_json(json.loads(json.dumps(capabilities.to_json())))
+    assert read == capabilities
+    assert isinstance(read.hard, tuple)
+    assert isinstance(read.signs, tuple)
+    assert hash(read) == hash(capabilities)
+
+
+def test_a_row_that_an_older_harness_wrote_exposes_what_it_says_and_nothing_else():
+    old = {"classes": 10, "auxiliary": 2, "select": True, "features": True, "scale": 15.0}
+    read = Capabilities.from_json({**old, "training_loss": True})
+    assert read == Capabilities(10, 2, True, True, 15.0, True)
+    assert (read.strip, read.hard, read.is_random, read.signs) == (False, (), False, ())
+
+
+PLAIN = Capabilities(10, features=True, training_loss=True)
+COMPULSORY: dict[str, Any] = {
+    "auxiliary": 1,
+    "select": True,
+    "scale": 15.0,
+    "strip": True,
+    "hard": ("round",),
+    "is_random": True,
+    "signs": ("bounded_logits",),
+}
+"""What makes adaptive attacks compulsory (`protocol.md` section 4)."""
+
+
+def test_every_capability_makes_adaptive_attacks_compulsory_or_does_not():
+    harmless = {"classes", "features", "training_loss"}
+    assert {field.name for field in fields(Capabilities)} == COMPULSORY.keys() | harmless
+    assert not PLAIN.needs_adaptive
+
+
+@pytest.mark.parametrize("name", COMPULSORY)
+def test_whatever_may_mask_a_gradient_makes_adaptive_attacks_compulsory(name):
+    assert replace(PLAIN, **{name: COMPULSORY[name]}).needs_adaptive

@@ -488,7 +488,7 @@ def _text(bits: Sequence[bool]) -> str:
     return "".join("1" if bit else "0" for bit in bits)
 
 
-def test_the_standard_number_counts_every_attack_on_the_deployed_logits_of_either_stage(
+def test_the_standard_number_counts_the_first_stage_on_the_deployed_logits_alone(
     bench: Bench, row: CheckpointRecord
 ) -> None:
     bench.record(row, LATE, "00001000", "00011100", population=SURVIVORS)
@@ -498,4 +498,5 @@ def test_the_standard_number_counts_every_attack_on_the_deployed_logits_of_eithe
     )
     assert late is not None
     assert early is not None
-    assert (early.count, late.count) == (3, 2)
+    assert (early.count, late.count) == (3, 3)
+    assert bench.rows()[0].robust.count == 1

@@ -102,7 +102,10 @@ def test_every_image_is_checked_not_only_the_first():
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_a_decision_with_logits_that_are_not_finite_is_no_class(bad):
     logits = torch.tensor([[1.0, 2.0, 0.0], [3.0, bad, 0.0], [5.0, 5.0, 5.0]])
-    assert fresh_decision(lambda images: logits, torch.rand(3, 1, 2, 2)).tolist() == [1, -1, 0]
+    found, _ = fresh_decision(
+        lambda images: logits, torch.rand(3, 1, 2, 2), torch.zeros(3, dtype=torch.long)
+    )
+    assert found.tolist() == [1, -1, 0]
 
 
 def test_the_fresh_decision_asks_the_model_once_and_keeps_no_gradient():
@@ -112,7 +115,9 @@ def test_the_fresh_decision_asks_the_model_once_and_keeps_no_gradient():
         asked.append(torch.is_grad_enabled())
         return images.flatten(1)
 
-    fresh_decision(decide, torch.rand(3, 1, 2, 2).requires_grad_())
+    fresh_decision(
+        decide, torch.rand(3, 1, 2, 2).requires_grad_(), torch.zeros(3, dtype=torch.long)
+    )
     assert asked == [False]
 
 

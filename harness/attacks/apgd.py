@@ -12,6 +12,7 @@ from torch import Tensor
 from harness.attacks.attack import attack
 from harness.attacks.geometry import Ball
 from harness.attacks.losses import AttackLoss
+from harness.attacks.parity import reference_generator, reference_start, replay
 from harness.attacks.search import Search
 
 _SOURCE = "Croce and Hein, 2020 (arXiv:2003.01690), section 3 and algorithm 1"
@@ -22,8 +23,8 @@ _RHO = 0.75
 
 def _cost(parameters: Mapping[str, Any]) -> tuple[int, int]:
     targets = parameters.get("targets")
-    runs = parameters["restarts"] * (targets or 1)
-    first_looks = 1 + targets if targets else 1
+    runs = parameters["restarts"] * (min(targets, 9) if targets else 1)
+    first_looks = 2 if targets else 1
     return first_looks + runs * (parameters["steps"] + 1), runs * (parameters["steps"] + 1)
 
 
@@ -35,7 +36,14 @@ def _cost(parameters: Mapping[str, Any]) -> tuple[int, int]:
     cost=_cost,
     limits=_LIMITS,
 )
-def apgd_ce(search: Search, *, loss: AttackLoss, steps: int = 100, restarts: int = 1) -> None:
+def apgd_ce(
+    search: Search,
+    *,
+    loss: AttackLoss,
+    steps: int = 100,
+    restarts: int = 1,
+    parity: bool = False,
+) -> None:
     """Auto-PGD on the cross-entropy.
 
     Args:
@@ -43,8 +51,9 @@ def apgd_ce(search: Search, *, loss: AttackLoss, steps: int = 100, restarts: int
         loss: (logits, labels, targets) -> [n].
         steps: iterations; one forward and one backward pass each, and two more looks.
         restarts: independent random starts.
+        parity: whether to repeat the reference's quirks and its draws for the whole batch.
     """
-    _run(search, loss, steps, restarts)
+    _run(search, loss, steps, restarts, parity=parity)
 
 
 @attack(
@@ -55,7 +64,14 @@ def apgd_ce(search: Search, *, loss: AttackLoss, steps: int = 100, restarts: int
     cost=_cost,
     limits=_LIMITS,
 )
-def apgd_dlr(search: Search, *, loss: AttackLoss, steps: int = 100, restarts: int = 1) -> None:
+def apgd_dlr(
+    search: Search,
+    *,
+    loss: AttackLoss,
+    steps: int = 100,
+    restarts: int = 1,
+    parity: bool = False,
+) -> None:
     """Auto-PGD on the difference of logits ratio, which no rescaling of the logits changes.
 
     Args:
@@ -63,12 +79,13 @@ def apgd_dlr(search: Search, *, loss: AttackLoss, steps: int = 100, restarts: in
         loss: (logits, labels, targets) -> [n].
         steps: iterations.
         restarts: independent random starts.
+        parity: as in `apgd_ce`.
     """
-    _run(search, loss, steps, restarts)
+    _run(search, loss, steps, restarts, parity=parity)
 
 
 @attack(
-    losses=("dlr_targeted",),
+    losses=("dlr_targeted", "ce_targeted", "margin_targeted"),
     norms=("linf", "l2"),
     knowledge="white_box",
     source=_SOURCE + "; loss: section 4.2",
@@ -76,9 +93,17 @@ def apgd_dlr(search: Search, *, loss: AttackLoss, steps: int = 100, restarts: in
     limits=_LIMITS,
 )
 def apgd_t(
-    search: Search, *, loss: AttackLoss, steps: int = 100, targets: int = 9, restarts: int = 1
+    search: Search,
+    *,
+    loss: AttackLoss,
+    steps: int = 100,
+    targets: int = 9,
+    restarts: int = 1,
+    parity: bool = False,
 ) -> None:
     """Auto-PGD towards each of the best rivals in turn, by the targeted difference of logits ratio.
+
+    An image is broken whenever it is misclassified, not only as the target.
 
     Args:
         search: what to attack.
@@ -86,11 +111,10 @@ def apgd_t(
         steps: iterations per target.
         targets: how many rivals, ranked by the clean logits; at most classes - 1 are used.
         restarts: independent random starts per target.
+        parity: as in `apgd_ce`.
     """
     everyone = torch.arange(len(search.labels), device=search.labels.device)
-    rivals = search.rivals(everyone, targets)
-    for number in range(rivals.shape[1]):
-        _run(search, loss, steps, restarts, rivals[:, number], first=number * restarts)
+    _run(search, loss, steps, restarts, search.rivals(everyone, targets), parity=parity)
 
 
 def checkpoints(steps: int) -> list[int]:
@@ -109,12 +133,30 @@ def _run(
     loss: AttackLoss,
     steps: int,
     restarts: int,
-    targets: Tensor | None = None,
-    first: int = 0,
+    rivals: Tensor | None = None,
+    *,
+    parity: bool,
 ) -> None:
-    search.judge_clean(loss, targets)
-    for restart in range(first, first + restarts):
-        _ascend(search, loss, steps, restart, targets)
+    """One ascent per restart and, where given, per column of `rivals` [N, T]."""
+    search.judge_clean(loss, None if rivals is None else rivals[:, 0])
+    draws = reference_generator(search)
+    for run in range(restarts * (1 if rivals is None else rivals.shape[1])):
+        targets = None if rivals is None else rivals[:, run // restarts]
+        if parity:
+            with replay(search) as (part, standing):
+                theirs = None if targets is None else targets[standing]
+                start = reference_start(part.ball, draws)
+                _ascend(part, loss, steps, start, theirs, parity=True)
+        else:
+            _ascend(search, loss, steps, _surface_start(search, run), targets)
+
+
+def _surface_start(search: Search, run: int) -> Tensor:
+    active = search.standing()
+    ball = search.ball.take(active)
+    shape = ball.images.shape[1:]
+    uniform = search.streams.uniform(active, shape, restart=run, purpose="start")
+    return ball.surface_start(uniform.to(ball.images.device))
 
 
 @dataclass
@@ -139,17 +181,26 @@ class _State:
 
 
 def _ascend(
-    search: Search, loss: AttackLoss, steps: int, restart: int, targets: Tensor | None
+    search: Search,
+    loss: AttackLoss,
+    steps: int,
+    start: Tensor,
+    targets: Tensor | None = None,
+    *,
+    parity: bool = False,
 ) -> None:
-    active = search.standing()
-    if len(active) == 0:
+    """Climb from `start` [n, C, H, W], one per image still standing; `targets` are all [N]'s."""
+    if len(start) == 0:
         return
-    state, ball = _start(search, active, loss, restart, targets)
+    state, ball = _first_look(search, loss, start, targets)
+    if parity:  # the reference compares the first loss with a slot that it has not written yet
+        state.loss = torch.zeros_like(state.loss)
     checks = checkpoints(steps)
     for iteration in range(1, steps + 1):
         if len(state.position) == 0:
             return
-        state.candidate, state.previous = _step(state, ball, iteration == 1), state.candidate
+        stepped = _step(state, ball, iteration == 1, parity)
+        state.candidate, state.previous = stepped, state.candidate
         chosen = None if targets is None else targets[state.position]
         look = search.climb(state.position, state.candidate, loss, chosen)
         state.increases += look.value > state.loss
@@ -158,28 +209,26 @@ def _ascend(
         if not look.kept.all():
             state, ball = state.take(look.kept), ball.take(look.kept)
         if iteration in checks:
-            _examine(state, window=iteration - max([0, *(c for c in checks if c < iteration)]))
+            window = iteration - max([0, *(c for c in checks if c < iteration)])
+            _examine(state, window, parity)
 
 
-def _start(
-    search: Search, active: Tensor, loss: AttackLoss, restart: int, targets: Tensor | None
+def _first_look(
+    search: Search, loss: AttackLoss, start: Tensor, targets: Tensor | None
 ) -> tuple[_State, Ball]:
+    active = search.standing()
     ball = search.ball.take(active)
-    shape = ball.images.shape[1:]
-    uniform = search.streams.uniform(active, shape, restart=restart, purpose="start")
-    candidate = ball.surface_start(uniform.to(ball.images.device))
-    look = search.climb(active, candidate, loss, None if targets is None else targets[active])
-    step = torch.full_like(look.value, 2 * ball.epsilon)
+    look = search.climb(active, start, loss, None if targets is None else targets[active])
     state = _State(
         position=active,
-        candidate=candidate,
-        previous=candidate,
+        candidate=start,
+        previous=start,
         gradient=look.gradient,
         loss=look.value,
-        best=candidate,
+        best=start,
         best_gradient=look.gradient,
         best_loss=look.value,
-        step=step,
+        step=torch.full_like(look.value, 2 * ball.epsilon),
         increases=torch.zeros_like(active),
         loss_at_check=look.value,
         halved_at_check=torch.ones_like(look.kept),  # condition 2 cannot fire at the first check
@@ -187,14 +236,15 @@ def _start(
     return state.take(look.kept), ball.take(look.kept)
 
 
-def _step(state: _State, ball: Ball, is_first: bool) -> Tensor:
+def _step(state: _State, ball: Ball, is_first: bool, parity: bool = False) -> Tensor:
     length = state.step[:, None, None, None]
     straight = ball.project(state.candidate + length * ball.steepest(state.gradient))
-    if is_first:
+    if is_first and not parity:
         return straight
+    weight = 1.0 if is_first else _MOMENTUM  # the reference rounds the first step like the others
     moved = state.candidate - state.previous
     return ball.project(
-        state.candidate + _MOMENTUM * (straight - state.candidate) + (1 - _MOMENTUM) * moved
+        state.candidate + (straight - state.candidate) * weight + moved * (1 - weight)
     )
 
 
@@ -206,13 +256,13 @@ def _remember_best(state: _State) -> None:
     state.best_loss = torch.where(better, state.loss, state.best_loss)
 
 
-def _examine(state: _State, window: int) -> None:
+def _examine(state: _State, window: int, parity: bool = False) -> None:
     """Halve the step and go back to the best point where the climb has stalled.
 
     Where we differ from the reference: the first window compares with the loss at the start
     instead of an unwritten 0; a restored image starts without momentum instead of with the
     distance between two unrelated points; and its next loss is compared with the restored one
-    instead of with that of the point it left.
+    instead of with that of the point it left. `parity` undoes all three.
     """
     rarely = state.increases <= _RHO * window
     stuck = ~state.halved_at_check & (state.best_loss <= state.loss_at_check)
@@ -220,9 +270,10 @@ def _examine(state: _State, window: int) -> None:
     wide = halve[:, None, None, None]
     state.step = torch.where(halve, state.step / 2, state.step)
     state.candidate = torch.where(wide, state.best, state.candidate)
-    state.previous = torch.where(wide, state.best, state.previous)
     state.gradient = torch.where(wide, state.best_gradient, state.gradient)
-    state.loss = torch.where(halve, state.best_loss, state.loss)
+    if not parity:
+        state.previous = torch.where(wide, state.best, state.previous)
+        state.loss = torch.where(halve, state.best_loss, state.loss)
     state.loss_at_check = state.best_loss
     state.halved_at_check = halve
     state.increases = torch.zeros_like(state.increases)

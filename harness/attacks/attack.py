@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.attacks.losses import LOSSES
+from harness.attacks.losses import TARGETED, AttackLoss, loss_named, split_loss
 from harness.attacks.search import Search
-from harness.attacks.surfaces import canonical_surface, split_surface
+from harness.attacks.surface_text import SURFACES, canonical_surface, split_surface
+from harness.attacks.surfaces import Repeated
 from harness.errors import HarnessError, unknown_name
 from harness.identity import AttackSpec, Value
 from harness.registry import Registry
@@ -20,6 +21,9 @@ Run = Callable[..., None]
 Cost = Callable[[Mapping[str, Any]], tuple[int, int]]
 
 _LARGEST = sys.float_info.max
+
+_EOT = "eot"
+"""A parameter of every attack: passes per look, whose mean is climbed (attacks.md section 10)."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,15 @@ class Attack:
         run: `run(search, loss=..., **parameters)`; what it found is in the search.
         losses: the losses it can climb, the default first.
         norms: the norms it is defined for.
-        knowledge: `white_box` or `query`.
+        knowledge: `white_box`, `query` (scores), `decision` (labels only) or `none`.
         source: paper and section.
         description: first line of the function's docstring.
         parameters: every keyword with its default.
         limits: smallest and largest allowed value per numeric keyword.
+        choices: the allowed words per keyword that takes one.
         cost: parameters -> (forwards, backwards) of one image that nothing breaks.
+        surface: what it attacks if nobody says otherwise.
+        needs_guides: whether it draws from training images.
     """
 
     name: str
@@ -48,7 +55,10 @@ class Attack:
     description: str
     parameters: Mapping[str, Value]
     limits: Mapping[str, tuple[float, float]]
+    choices: Mapping[str, tuple[str, ...]]
     cost: Cost
+    surface: str = "logits"
+    needs_guides: bool = False
 
 
 ATTACKS: Registry[Attack] = Registry("attack", "harness.attacks", "robust_harness.attacks")
@@ -62,6 +72,9 @@ def attack(
     source: str,
     cost: Cost,
     limits: Mapping[str, tuple[float, float]] | None = None,
+    choices: Mapping[str, tuple[str, ...]] | None = None,
+    surface: str = "logits",
+    needs_guides: bool = False,
 ) -> Callable[[Run], Run]:
     """Register a function as the attack of its name; its keywords are the attack's parameters."""
 
@@ -74,7 +87,19 @@ def attack(
         }
         description = inspect.cleandoc(run.__doc__ or name).partition("\n")[0]
         entry = Attack(
-            name, run, losses, norms, knowledge, source, description, parameters, limits or {}, cost
+            name,
+            run,
+            losses,
+            norms,
+            knowledge,
+            source,
+            description,
+            parameters,
+            limits or {},
+            choices or {},
+            cost,
+            surface,
+            needs_guides,
         )
         ATTACKS.add(name, entry)
         return run
@@ -83,7 +108,7 @@ def attack(
 
 
 def attack_spec(
-    name: str, /, *, surface: str = "logits", loss: str | None = None, **parameters: Value
+    name: str, /, *, surface: str | None = None, loss: str | None = None, **parameters: Value
 ) -> AttackSpec:
     """The full specification of an attack, defaults filled in.
 
@@ -91,25 +116,56 @@ def attack_spec(
         HarnessError: unknown attack, surface, loss or parameter, or a value out of range.
     """
     entry = ATTACKS[name]
-    surface = canonical_surface(surface)
+    surface = canonical_surface(entry.surface if surface is None else surface)
     chosen = _loss(entry, surface, loss)
+    draws = _checked_draws(name, parameters.pop(_EOT, 1))
     unknown = [key for key in parameters if key not in entry.parameters]
     if unknown:
         raise unknown_name(
-            f"parameter of {name}", unknown[0], [*entry.parameters, "loss", "surface"]
+            f"parameter of {name}", unknown[0], [*entry.parameters, "loss", "surface", _EOT]
         )
     values = {
         key: _checked(entry, key, parameters.get(key, default))
         for key, default in entry.parameters.items()
     }
-    changed = tuple(sorted(key for key in values if values[key] != entry.parameters[key]))
+    if values.get("parity") and surface != "logits":
+        raise HarnessError(
+            f"{name}: parity repeats a reference that knows the deployed logits alone, not "
+            f"'{surface}': leave out surface= or parity=."
+        )
+    if draws != 1:
+        values[_EOT] = draws
+    changed = tuple(sorted(key for key in values if values[key] != entry.parameters.get(key)))
     return AttackSpec(name, surface, chosen, tuple(sorted(values.items())), changed)
 
 
-def run_attack(spec: AttackSpec, search: Search) -> None:
-    """Run the attack that `spec` describes on the images of `search`."""
-    loss = LOSSES.get(spec.loss, _own_loss)
-    ATTACKS[spec.attack].run(search, loss=loss, **dict(spec.parameters))
+def run_attack(spec: AttackSpec, search: Search, loss: AttackLoss | None = None) -> None:
+    """Run the attack that `spec` describes on the images of `search`.
+
+    Args:
+        spec: what to run.
+        search: on what.
+        loss: if given, it takes the place of the loss that `spec` names.
+    """
+    if loss is None:
+        loss = _own_loss if spec.loss == "own" else loss_named(spec.loss)
+    parameters = dict(spec.parameters)
+    draws = parameters.pop(_EOT, 1)
+    plain = search.surface
+    if isinstance(draws, int) and draws > 1:
+        search.surface = Repeated(plain, draws)
+    try:
+        ATTACKS[spec.attack].run(search, loss=loss, **parameters)
+    finally:
+        search.surface = plain
+
+
+def most_passes(spec: AttackSpec) -> tuple[int, int]:
+    """Forwards and backwards of one image that nothing breaks, on a surface of one pass."""
+    parameters = dict(spec.parameters)
+    draws = int(parameters.pop(_EOT, 1))
+    looks, backwards = ATTACKS[spec.attack].cost(parameters)
+    return draws * looks, draws * backwards
 
 
 def parse_attack(text: str) -> AttackSpec:
@@ -158,14 +214,38 @@ def parse_value(text: str) -> Value:
 
 
 def _loss(entry: Attack, surface: str, loss: str | None) -> str:
+    kind = SURFACES[split_surface(surface)[0]]
+    climbs_classes = SURFACES[split_surface(entry.surface)[0]].has_classes
+    if kind.compares_classes and not climbs_classes:
+        raise HarnessError(
+            f"{entry.name} matches vectors, which the surface '{surface}' cannot compare: choose "
+            "another, such as features or logits."
+        )
     if split_surface(surface)[0] == "training_loss":
         if loss not in {None, "own"}:
             raise HarnessError("the surface 'training_loss' brings its own loss: leave out loss=.")
         return "own"
-    chosen = entry.losses[0] if loss is None else loss
-    if chosen not in entry.losses:
-        raise unknown_name(f"loss of {entry.name}", chosen, entry.losses)
-    return chosen
+    text = entry.losses[0] if loss is None else loss
+    name, factor = split_loss(text, entry.losses, f"loss of {entry.name}")
+    if climbs_classes and not kind.has_classes:
+        raise HarnessError(
+            f"the surface '{surface}' is a vector without classes, which {entry.name} cannot "
+            "climb: choose another surface, or the attack feature_attack."
+        )
+    if kind.needs_targets and name not in TARGETED:
+        raise HarnessError(
+            f"the surface '{surface}' needs a targeted attack such as pgd_t or apgd_t: "
+            f"{entry.name} climbs {name}."
+        )
+    return f"{name}({factor})" if factor else name
+
+
+def _checked_draws(name: str, draws: Value) -> int:
+    if type(draws) is not int or not 1 <= draws <= 1000:
+        raise HarnessError(
+            f"{name}: {_EOT} takes a whole number of passes from 1 to 1000 but is {draws!s:.40}."
+        )
+    return draws
 
 
 def _checked(entry: Attack, key: str, value: Value) -> Value:
@@ -176,6 +256,8 @@ def _checked(entry: Attack, key: str, value: Value) -> Value:
             f"{entry.name}: {key} takes a {type(default).__name__} such as {default} "
             f"but is '{str(value)[:40]}'."
         )
+    if key in entry.choices and value not in entry.choices[key]:
+        raise unknown_name(f"{key} of {entry.name}", str(value)[:40], entry.choices[key])
     low, high = entry.limits.get(key, (-_LARGEST, _LARGEST))
     if isinstance(value, int | float) and not low <= value <= high:
         raise HarnessError(

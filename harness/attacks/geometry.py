@@ -65,17 +65,43 @@ class Ball:
             candidate = self._shorten(candidate)
         return torch.minimum(torch.maximum(candidate, self.low), self.high)
 
-    def random_start(self, uniform: Tensor) -> Tensor:
+    def contains(self, candidate: Tensor) -> Tensor:
+        """[N] bool, exact: which candidates the threat model allows."""
+        inside = ((candidate >= self.low) & (candidate <= self.high)).flatten(1).all(1)
+        if self.threat.norm == "l2":
+            inside &= self.distance(candidate) <= self.epsilon * _L2_SHRINK
+        return inside
+
+    def distance(self, candidate: Tensor) -> Tensor:
+        """[N] float64, to the clean images in the norm of the threat model."""
+        difference = (candidate.double() - self.images.double()).flatten(1)
+        if self.threat.norm == "l2":
+            return difference.square().sum(1).sqrt()
+        return difference.abs().amax(1)
+
+    def random_start(self, uniform: Tensor, radius: Tensor | None = None) -> Tensor:
         """A point from uniform draws in [0, 1): uniform in the L-infinity ball.
 
         For L2 a direction uniform in the cube at a radius uniform in [0, epsilon].
+
+        Args:
+            uniform: [N, C, H, W].
+            radius: [N, 1, 1, 1], draws of their own, which L2 needs and L-infinity ignores.
         """
         direction = uniform * 2 - 1
         if self.threat.norm == "linf":
             return self.project(self.images + self.epsilon * direction)
-        radius = uniform.flatten(1)[:, :1].reshape(-1, 1, 1, 1)
+        if radius is None:
+            raise ValueError("a random start in the L2 ball needs draws for its radius")
         unit = direction / per_image_norm(direction).clamp(min=1e-12)
         return self.project(self.images + self.epsilon * radius * unit)
+
+    def uniform_point(self, uniform: Tensor, normal: Tensor) -> Tensor:
+        """A point uniform in the ball before the box cuts it, from uniform and normal draws."""
+        if self.threat.norm == "linf":
+            return self.random_start(uniform)
+        radius = uniform.amax(dim=(1, 2, 3), keepdim=True)  # the largest of d is u to the 1/d
+        return self.project(self.images + self.epsilon * radius * self.steepest(normal))
 
     def surface_start(self, uniform: Tensor) -> Tensor:
         """A point on the ball's surface (APGD): its longest coordinate, or L2 norm, is epsilon."""

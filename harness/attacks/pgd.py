@@ -1,19 +1,31 @@
-"""PGD: projected gradient ascent with a fixed step."""
+"""PGD: projected gradient ascent with a fixed step, untargeted or towards each best rival."""
 
 from __future__ import annotations
+
+import torch
+from torch import Tensor
 
 from harness.attacks.attack import attack
 from harness.attacks.losses import AttackLoss
 from harness.attacks.search import Search
+
+_SOURCE = "Madry et al., 2018 (arXiv:1706.06083), section 2.1"
+LIMITS = {
+    "steps": (1.0, 100_000.0),
+    "restarts": (1.0, 1_000.0),
+    "relative_step": (1e-6, 2.0),
+    "targets": (1.0, 1_000.0),
+}
+"""What attacks of a fixed step allow."""
 
 
 @attack(
     losses=("ce", "margin", "dlr"),
     norms=("linf", "l2"),
     knowledge="white_box",
-    source="Madry et al., 2018 (arXiv:1706.06083), section 2.1",
+    source=_SOURCE,
     cost=lambda p: (1 + p["restarts"] * (p["steps"] + 1), p["restarts"] * p["steps"]),
-    limits={"steps": (1, 100_000), "restarts": (1, 1_000), "relative_step": (1e-6, 2)},
+    limits=LIMITS,
 )
 def pgd(
     search: Search,
@@ -39,19 +51,85 @@ def pgd(
     """
     search.judge_clean(loss)
     for restart in range(restarts):
-        active = search.standing()
-        ball = search.ball.take(active)
-        candidate = ball.images
-        if random_start:
-            shape = candidate.shape[1:]
-            uniform = search.streams.uniform(active, shape, restart=restart, purpose="start")
-            candidate = ball.random_start(uniform.to(candidate.device))
-        for _ in range(steps):
-            look = search.climb(active, candidate, loss)
-            active, candidate = active[look.kept], candidate[look.kept]
-            if len(active) == 0:
-                break
-            ball = ball.take(look.kept)
-            step = relative_step * ball.epsilon * ball.steepest(look.gradient[look.kept])
-            candidate = ball.project(candidate + step)
-        search.judge(active, candidate, loss)
+        start = uniform_start(search, restart) if random_start else clean_start(search)
+        ascend(search, loss, start, steps, relative_step)
+
+
+@attack(
+    losses=("margin_targeted", "ce_targeted", "dlr_targeted"),
+    norms=("linf", "l2"),
+    knowledge="white_box",
+    source=_SOURCE + "; targets: Croce and Hein, 2020 (arXiv:2003.01690), section 4.2",
+    cost=lambda p: (
+        2 + min(p["targets"], 9) * p["restarts"] * (p["steps"] + 1),
+        min(p["targets"], 9) * p["restarts"] * p["steps"],
+    ),
+    limits=LIMITS,
+)
+def pgd_t(
+    search: Search,
+    *,
+    loss: AttackLoss,
+    steps: int = 40,
+    relative_step: float = 0.25,
+    targets: int = 9,
+    restarts: int = 1,
+) -> None:
+    """PGD towards each of the best rivals in turn, from random points of the ball.
+
+    An image is broken whenever it is misclassified, not only as the target.
+
+    Args:
+        search: what to attack.
+        loss: (logits, labels, targets) -> [n].
+        steps: gradient steps per target and restart.
+        relative_step: step size as a fraction of epsilon.
+        targets: how many rivals, ranked by the clean logits; at most classes - 1 are used.
+        restarts: independent random starts per target.
+    """
+    everyone = torch.arange(len(search.labels), device=search.labels.device)
+    rivals = search.rivals(everyone, targets)
+    search.judge_clean(loss, rivals[:, 0])
+    for run in range(rivals.shape[1] * restarts):
+        start = uniform_start(search, run)
+        ascend(search, loss, start, steps, relative_step, rivals[:, run // restarts])
+
+
+def uniform_start(search: Search, restart: int) -> Tensor:
+    """[n, C, H, W], a random point of the ball of every image still standing."""
+    return search.random_start(search.standing(), restart=restart)
+
+
+def clean_start(search: Search) -> Tensor:
+    """[n, C, H, W], the clean images still standing."""
+    return search.ball.images[search.standing()]
+
+
+def ascend(
+    search: Search,
+    loss: AttackLoss,
+    candidate: Tensor,
+    steps: int,
+    relative_step: float,
+    targets: Tensor | None = None,
+) -> None:
+    """Climb from given points.
+
+    Args:
+        search: what to attack.
+        loss: (logits, labels, targets) -> [n].
+        candidate: [n, C, H, W], one per image still standing.
+        steps: gradient steps, and one last look.
+        relative_step: step size as a fraction of epsilon.
+        targets: [N], of the whole batch, for a targeted loss.
+    """
+    active = search.standing()
+    ball = search.ball.take(active)
+    for _ in range(steps):
+        if len(active) == 0:
+            return
+        look = search.climb(active, candidate, loss, None if targets is None else targets[active])
+        active, candidate, ball = active[look.kept], candidate[look.kept], ball.take(look.kept)
+        step = relative_step * ball.epsilon * ball.steepest(look.gradient[look.kept])
+        candidate = ball.project(candidate + step)
+    search.judge(active, candidate, loss, None if targets is None else targets[active])

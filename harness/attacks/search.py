@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -11,7 +13,7 @@ from harness.attacks.geometry import Ball
 from harness.attacks.losses import AttackLoss
 from harness.attacks.streams import Streams
 from harness.attacks.surfaces import Points, Surface
-from harness.errors import ModelError, first_line
+from harness.errors import HarnessError, ModelError, first_line
 
 
 class Look(NamedTuple):
@@ -21,11 +23,61 @@ class Look(NamedTuple):
         value: [n], the loss that the attack climbs.
         gradient: like the candidate; zeros where the model's gradient is not finite.
         kept: [n] bool, false where an image is broken and leaves the search.
+        wrong: [n] bool, whether the deployed decision on the candidate is wrong.
     """
 
     value: Tensor
     gradient: Tensor
     kept: Tensor
+    wrong: Tensor
+
+
+class Slopes(NamedTuple):
+    """The rivals of one look: per class the difference to the true class and its gradient.
+
+    Args:
+        differences: [n, T], value of the target class minus that of the true one.
+        gradients: [n, T, C, H, W], their gradients; zeros where not finite.
+        kept: as in `Look`.
+        wrong: as in `Look`.
+    """
+
+    differences: Tensor
+    gradients: Tensor
+    kept: Tensor
+    wrong: Tensor
+
+
+class Probes(NamedTuple):
+    """Values at several points around each image, for gradients estimated by differences.
+
+    Args:
+        values: [n, m].
+        kept: [n] bool, as in `Look`.
+    """
+
+    values: Tensor
+    kept: Tensor
+
+
+@dataclass(frozen=True)
+class Guides:
+    """Training images that a feature attack may steer towards; never test images.
+
+    Args:
+        images: [M, C, H, W] in [0, 1].
+        labels: [M] int64.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+
+_PROBES_AT_ONCE = 64
+"""Model passes per call while probing, or as many as the search has images if that is more."""
+
+Confirm = Callable[[Tensor], Tensor]
+"""Candidates [n, C, H, W] -> [n, K] votes; what a random model decides by majority."""
 
 
 class Search:
@@ -36,11 +88,16 @@ class Search:
 
     Args:
         surface: what the attack climbs.
-        images: [N, C, H, W] in [0, 1], clean and classified correctly.
+        ball: what the threat model allows around each image; its images are [N, C, H, W] in [0, 1].
         labels: [N] int64.
-        ball: what the threat model allows around each image.
         streams: random numbers per image.
         drops_broken: whether a broken image leaves at once (off for diagnostics).
+        keeps_trace: whether to keep the value of every look (`trace`).
+        guides: training images, for attacks that need them.
+        votes: for a random model, what many passes decide; no single pass breaks an image then.
+
+    Attributes:
+        notes: [N] each, by name: what an attack reports about itself and nothing decides by.
     """
 
     def __init__(
@@ -51,21 +108,32 @@ class Search:
         streams: Streams,
         *,
         drops_broken: bool = True,
+        keeps_trace: bool = False,
+        guides: Guides | None = None,
+        votes: Confirm | None = None,
     ) -> None:
         self.surface = surface
         self.ball = ball
         self.labels = labels
         self.streams = streams
         self.drops_broken = drops_broken
+        self.keeps_trace = keeps_trace
+        self.guides = guides
+        self.votes = votes
         count, device = len(labels), labels.device
         self.broken = torch.zeros(count, dtype=torch.bool, device=device)
+        self.last_wrong = torch.zeros(count, dtype=torch.bool, device=device)
+        self.last = ball.images.clone()
         self.adversarial = ball.images.clone()
         self.first_success = torch.full((count,), -1, dtype=torch.int64, device=device)
         self.loss_start = torch.full((count,), torch.nan, device=device)
         self.loss_best = torch.full((count,), -torch.inf, device=device)
+        self.nearest = torch.full((count,), torch.inf, dtype=torch.float64, device=device)
         self.looks = torch.zeros(count, dtype=torch.int64, device=device)
         self.forwards = torch.zeros(count, dtype=torch.int64, device=device)
         self.backwards = torch.zeros(count, dtype=torch.int64, device=device)
+        self.trace: list[Tensor] = []
+        self.notes: dict[str, Tensor] = {}
 
     def standing(self) -> Tensor:
         """Positions [n] of the images still to be attacked."""
@@ -87,16 +155,7 @@ class Search:
         Raises:
             ModelError: the model's backward pass raised.
         """
-        if len(positions) == 0:
-            return _nothing(candidate)
-        points = self._points(positions, targets)
-        candidate = candidate.detach().requires_grad_()
-        with torch.enable_grad():
-            value, deployed = self.surface(candidate, points, loss)
-            gradient = _gradient(value, candidate)
-        self.backwards[positions] += 1
-        kept = self._record(positions, candidate.detach(), value.detach(), deployed.detach())
-        return Look(value.detach(), torch.nan_to_num(gradient, 0.0, 0.0, 0.0), kept)
+        return self._look(positions, candidate, loss, targets, is_inside=None)
 
     def judge(
         self, positions: Tensor, candidate: Tensor, loss: AttackLoss, targets: Tensor | None = None
@@ -107,8 +166,97 @@ class Search:
         points = self._points(positions, targets)
         with torch.no_grad():
             value, deployed = self.surface(candidate, points, loss)
-        kept = self._record(positions, candidate, value, deployed)
-        return Look(value, torch.empty(0), kept)
+        wrong, kept = self._record(positions, candidate, value, deployed, None)
+        return Look(value, torch.empty(0), kept, wrong)
+
+    def explore(
+        self,
+        positions: Tensor,
+        candidate: Tensor,
+        loss: AttackLoss,
+        targets: Tensor | None = None,
+        *,
+        gradient: bool = True,
+    ) -> Look:
+        """As `climb` (or `judge`), for candidates of the box that may lie outside the ball.
+
+        Outside the ball nothing is broken; how near a wrong decision was is kept in `nearest`.
+        """
+        if len(positions) == 0:
+            return _nothing(candidate)
+        is_inside = self.ball.take(positions).contains(candidate)
+        if gradient:
+            return self._look(positions, candidate, loss, targets, is_inside=is_inside)
+        points = self._points(positions, targets)
+        with torch.no_grad():
+            value, deployed = self.surface(candidate, points, loss)
+        wrong, kept = self._record(positions, candidate, value, deployed, is_inside)
+        return Look(value, torch.empty(0), kept, wrong)
+
+    def probe(self, positions: Tensor, candidates: Tensor, loss: AttackLoss) -> Probes:
+        """Values of the loss at several points per image, which may leave ball and box.
+
+        A wrong decision inside the ball breaks the image as a look would. A probe is no iterate:
+        `last`, `loss_best`, `nearest` and the trace keep nothing of it.
+
+        Args:
+            positions: [n], each image once and judged before.
+            candidates: [n, m, C, H, W].
+            loss: (logits, labels, targets) -> [n], without targets.
+        """
+        if len(positions) == 0:
+            return Probes(candidates.new_empty(0), _nothing(candidates).kept)
+        rows, points = positions.repeat_interleave(candidates.shape[1]), candidates.flatten(0, 1)
+        values, wrong = torch.empty(len(rows), device=rows.device), torch.empty_like(rows).bool()
+        size = max(len(self.labels), _PROBES_AT_ONCE)
+        for start in range(0, len(rows), size):
+            piece = slice(start, start + size)
+            values[piece], wrong[piece] = self._probe(rows[piece], points[piece], loss)
+        shape = candidates.shape[:2]
+        kept = self._record_probes(positions, candidates, wrong.view(shape))
+        return Probes(values.view(shape), kept)
+
+    def slopes(self, positions: Tensor, candidate: Tensor, targets: Tensor) -> Slopes:
+        """Explore candidates: differences of several classes to the true one, and their gradients.
+
+        One forward pass (of each kind that the surface makes) and one backward pass per target.
+
+        Args:
+            positions: [n].
+            candidate: [n, C, H, W] in the box.
+            targets: [n, T] int64, other classes than the true one. A single one is given to the
+                surface as the target; several make the attack an untargeted one.
+
+        Raises:
+            HarnessError: the surface's value is not made of logits.
+            ModelError: the model's backward pass raised.
+        """
+
+        def differences(logits: Tensor, labels: Tensor, _: Tensor | None) -> Tensor:
+            return (logits.gather(1, targets) - logits.gather(1, labels[:, None])).T  # [T, n]
+
+        if len(positions) == 0:
+            nothing = _nothing(candidate)
+            empty = candidate.new_empty(0, targets.shape[1], *candidate.shape[1:])
+            return Slopes(empty.flatten(2).sum(2), empty, nothing.kept, nothing.wrong)
+        is_inside = self.ball.take(positions).contains(candidate)
+        candidate = candidate.detach().requires_grad_()
+        points = self._points(positions, targets[:, 0] if targets.shape[1] == 1 else None)
+        with torch.enable_grad():
+            values, deployed = self.surface(candidate, points, differences)
+            if values.shape != targets.T.shape:
+                raise HarnessError(
+                    "this attack needs the value of every class, which the surface "
+                    f"{type(self.surface).__name__} does not give: choose another, such as logits."
+                )
+            gradients = [_gradient(value, candidate, retain=True) for value in values]
+        self.backwards[positions] += targets.shape[1] * self.surface.backwards
+        stacked = values.detach().T
+        wrong, kept = self._record(
+            positions, candidate.detach(), stacked.amax(1), deployed.detach(), is_inside
+        )
+        found = torch.nan_to_num(torch.stack(gradients, dim=1), 0.0, 0.0, 0.0)
+        return Slopes(stacked, found, kept, wrong)
 
     def judge_clean(self, loss: AttackLoss, targets: Tensor | None = None) -> None:
         """Make the clean images the first candidates; `targets` [N] are the whole batch's."""
@@ -116,45 +264,183 @@ class Search:
         chosen = None if targets is None else targets[active]
         self.judge(active, self.ball.images[active], loss, chosen)
 
+    def random_start(self, positions: Tensor, *, restart: int) -> Tensor:
+        """[n, C, H, W], a random point of each image's ball, from streams of its own."""
+        ball = self.ball.take(positions)
+        shape, device = ball.images.shape[1:], ball.images.device
+        uniform = self.streams.uniform(positions, shape, restart=restart, purpose="start")
+        radius = self.streams.uniform(positions, (1, 1, 1), restart=restart, purpose="radius")
+        return ball.random_start(uniform.to(device), radius.to(device))
+
     def rivals(self, positions: Tensor, count: int) -> Tensor:
         """[n, count] int64: the wrong classes with the largest clean logits, best first.
 
         No more than there are wrong classes.
         """
+        if len(positions) == 0:
+            return positions.new_empty(0, count)
         with torch.no_grad():
             logits = self.surface.rank(self.ball.images[positions]).clone()
-        self.forwards[positions] += 1
+        self.forwards[positions] += self.surface.rank_forwards
         logits.scatter_(1, self.labels[positions][:, None], -torch.inf)
         ranked = logits.argsort(dim=1, descending=True, stable=True)[:, :-1]  # the label is last
         return ranked[:, :count]
+
+    def part(self, streams: Streams) -> Search:
+        """A search of its own on the images still standing; give it to `absorb` when it is done.
+
+        Args:
+            streams: of the part, for all images of this search.
+        """
+        standing = self.standing()
+        chosen = Streams(
+            streams.seed, streams.attack, [streams.indices[int(one)] for one in standing]
+        )
+        return Search(
+            self.surface,
+            self.ball.take(standing),
+            self.labels[standing],
+            chosen,
+            drops_broken=self.drops_broken,
+            keeps_trace=self.keeps_trace,
+            guides=self.guides,
+            votes=self.votes,
+        )
+
+    def absorb(self, part: Search) -> None:
+        """Take over what a part found; nothing else may have run since it was made.
+
+        Values of two losses cannot be compared: those that are kept, and the image where nothing
+        broke, are those of the part that broke it or else of the last that looked.
+        """
+        standing = self.standing()
+        new = part.broken & ~self.broken[standing]
+        self.first_success[standing[new]] = self.looks[standing[new]] + part.first_success[new]
+        looked = part.looks > 0
+        still = looked & ~self.broken[standing]
+        for name in ("adversarial", "loss_start", "loss_best"):
+            getattr(self, name)[standing[still]] = getattr(part, name)[still]
+        self.broken[standing] |= part.broken
+        for name in ("last", "last_wrong"):
+            getattr(self, name)[standing[looked]] = getattr(part, name)[looked]
+        self.nearest[standing] = torch.minimum(self.nearest[standing], part.nearest)
+        for name in ("looks", "forwards", "backwards"):
+            getattr(self, name)[standing] += getattr(part, name)
+        self.trace += [self._row(standing, values) for values in part.trace]
+        self.notes |= {name: self._row(standing, note) for name, note in part.notes.items()}
+
+    def _row(self, positions: Tensor, values: Tensor) -> Tensor:
+        """[N] numbers, NaN for the images that have none."""
+        row = torch.full_like(self.loss_best, torch.nan)
+        row[positions] = values.float()
+        return row
+
+    def _look(
+        self,
+        positions: Tensor,
+        candidate: Tensor,
+        loss: AttackLoss,
+        targets: Tensor | None,
+        *,
+        is_inside: Tensor | None,
+    ) -> Look:
+        if len(positions) == 0:
+            return _nothing(candidate)
+        points = self._points(positions, targets)
+        candidate = candidate.detach().requires_grad_()
+        with torch.enable_grad():
+            value, deployed = self.surface(candidate, points, loss)
+            gradient = _gradient(value, candidate)
+        self.backwards[positions] += self.surface.backwards
+        wrong, kept = self._record(
+            positions, candidate.detach(), value.detach(), deployed.detach(), is_inside
+        )
+        return Look(value.detach(), torch.nan_to_num(gradient, 0.0, 0.0, 0.0), kept, wrong)
 
     def _points(self, positions: Tensor, targets: Tensor | None) -> Points:
         return Points(self.ball.images[positions], self.labels[positions], targets)
 
     def _record(
-        self, positions: Tensor, candidate: Tensor, value: Tensor, deployed: Tensor
-    ) -> Tensor:
-        wrong = ~is_right(deployed, self.labels[positions])
+        self,
+        positions: Tensor,
+        candidate: Tensor,
+        value: Tensor,
+        deployed: Tensor,
+        is_inside: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        wrong = self._decide(positions, candidate, deployed)
         new = wrong & ~self.broken[positions]
+        if is_inside is not None:
+            new &= is_inside
+            in_box = ((candidate >= 0) & (candidate <= 1)).flatten(1).all(1)
+            distance = (
+                self.ball.take(positions).distance(candidate).where(wrong & in_box, torch.inf)
+            )
+            self.nearest[positions] = torch.minimum(self.nearest[positions], distance)
+        allowed = torch.ones_like(wrong) if is_inside is None else is_inside
+        self._keep_highest(positions[allowed], candidate[allowed], value[allowed])
         self.adversarial[positions[new]] = candidate[new]
         self.first_success[positions[new]] = self.looks[positions[new]]
         self.broken[positions[new]] = True
+        self.last[positions], self.last_wrong[positions] = candidate, wrong & allowed
         unseen = self.looks[positions] == 0
         self.loss_start[positions[unseen]] = value[unseen].float()
-        self.loss_best[positions] = torch.fmax(self.loss_best[positions], value.float())
         self.looks[positions] += 1
         self.forwards[positions] += self.surface.forwards
-        return ~self.broken[positions] if self.drops_broken else torch.ones_like(wrong)
+        if self.keeps_trace:
+            self.trace.append(self._row(positions, value))
+        return wrong, self._kept(positions)
+
+    def _probe(self, rows: Tensor, points: Tensor, loss: AttackLoss) -> tuple[Tensor, Tensor]:
+        """Value of each point, and whether it lies in the ball and is wrong."""
+        with torch.no_grad():
+            value, deployed = self.surface(points, self._points(rows, None), loss)
+        inside = self.ball.take(rows).contains(points)
+        wrong = inside.clone()
+        wrong[inside] = self._decide(rows[inside], points[inside], deployed[inside])
+        return value, wrong
+
+    def _record_probes(self, positions: Tensor, candidates: Tensor, wrong: Tensor) -> Tensor:
+        """Keep the first wrong probe [n, m] of each image; which images stay."""
+        first = (wrong.cumsum(1) == 0).sum(1)
+        new = wrong.any(1) & ~self.broken[positions]
+        self.adversarial[positions[new]] = candidates[new, first[new]]
+        self.first_success[positions[new]] = self.looks[positions[new]] + first[new]
+        self.broken[positions[new]] = True
+        self.looks[positions] += wrong.shape[1]
+        self.forwards[positions] += wrong.shape[1] * self.surface.forwards
+        return self._kept(positions)
+
+    def _kept(self, positions: Tensor) -> Tensor:
+        broken = self.broken[positions]
+        return ~broken if self.drops_broken else torch.ones_like(broken)
+
+    def _decide(self, positions: Tensor, candidate: Tensor, deployed: Tensor) -> Tensor:
+        """[n] bool; a random model is wrong where the votes say so, not one lucky pass."""
+        wrong = ~is_right(deployed, self.labels[positions])
+        doubtful = wrong.nonzero()[:, 0]
+        if self.votes is not None and len(doubtful):
+            votes = self.votes(candidate[doubtful])
+            wrong[doubtful] = ~is_right(votes, self.labels[positions[doubtful]])
+        return wrong
+
+    def _keep_highest(self, positions: Tensor, candidate: Tensor, value: Tensor) -> None:
+        """What is returned where nothing breaks: the point of the highest value."""
+        higher = value.float() > self.loss_best[positions]
+        self.loss_best[positions[higher]] = value[higher].float()
+        unbroken = higher & ~self.broken[positions]
+        self.adversarial[positions[unbroken]] = candidate[unbroken]
 
 
 def _nothing(candidate: Tensor) -> Look:
     """A look at no images, without the model: many cannot flatten an empty batch."""
-    return Look(candidate.new_empty(0), candidate, candidate.new_empty(0, dtype=torch.bool))
+    no = candidate.new_empty(0, dtype=torch.bool)
+    return Look(candidate.new_empty(0), candidate, no, no)
 
 
-def _gradient(value: Tensor, candidate: Tensor) -> Tensor:
+def _gradient(value: Tensor, candidate: Tensor, *, retain: bool = False) -> Tensor:
     try:
-        (gradient,) = torch.autograd.grad(value.sum(), candidate)
+        (gradient,) = torch.autograd.grad(value.sum(), candidate, retain_graph=retain)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:

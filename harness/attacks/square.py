@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,15 +12,14 @@ from harness.attacks.attack import attack
 from harness.attacks.geometry import Ball
 from harness.attacks.losses import AttackLoss
 from harness.attacks.search import Search
-
-_HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+from harness.attacks.square_bumps import Bumps, window_share
 
 
 @attack(
     losses=("margin",),
-    norms=("linf",),
+    norms=("linf", "l2"),
     knowledge="query",
-    source="Andriushchenko et al., 2020 (arXiv:1912.00049), algorithms 1 and 2",
+    source="Andriushchenko et al., 2020 (arXiv:1912.00049), algorithms 1 to 3",
     cost=lambda p: (p["restarts"] * p["queries"], 0),
     limits={"queries": (1, 100_000), "p_init": (1e-3, 1), "restarts": (1, 1_000)},
 )
@@ -32,6 +32,8 @@ def square(
     restarts: int = 1,
 ) -> None:
     """Recolour random square windows to +-epsilon and keep what lowers the margin.
+
+    In L2 bumps take the place of even colours (`Bumps`).
 
     Differences from AutoAttack's code: every image draws its own colours, so that its result
     does not depend on its batch mates; the window may touch the last row and column; a positive
@@ -52,34 +54,19 @@ def _run(search: Search, loss: AttackLoss, queries: int, p_init: float, restart:
     active = search.standing()
     if len(active) == 0:
         return
-    _, channels, height, width = search.ball.images.shape
-    device = search.labels.device
-    colours = search.streams.signs(
-        active, (queries, channels), restart=restart, purpose="colours"
-    ).to(device)
-    stripes = search.streams.signs(
-        active, (channels, 1, width), restart=restart, purpose="stripes"
-    ).to(device)
-    corners = torch.rand(
-        queries, 2, generator=search.streams.shared(restart=restart, purpose="windows")
-    )
+    proposals = _PROPOSALS[search.ball.threat.norm].drawn(search, active, queries, p_init, restart)
     ball = search.ball.take(active)
-    best = ball.project(ball.images + ball.epsilon * stripes)
+    best = proposals.start(ball)
     look = search.judge(active, best, loss)
     value = look.value
     kept = look.kept
     for query in range(queries - 1):
         if not kept.all():
             active, best, value = active[kept], best[kept], value[kept]
-            ball, colours = ball.take(kept), colours[kept]
+            ball, proposals = ball.take(kept), proposals.take(kept)
         if len(active) == 0:
             return
-        side = window_side(query, p_init, height, width)
-        top, left = (
-            int(corners[query, axis] * (size - side + 1))
-            for axis, size in enumerate((height, width))
-        )
-        candidate = _recolour(best, ball, colours[:, query], top, left, side)
+        candidate = proposals.candidate(ball, best, query)
         look = search.judge(active, candidate, loss)
         accepted = look.value > value
         best = torch.where(accepted[:, None, None, None], candidate, best)
@@ -88,14 +75,66 @@ def _run(search: Search, loss: AttackLoss, queries: int, p_init: float, restart:
 
 
 def window_side(query: int, p_init: float, height: int, width: int) -> int:
-    """Side of the window at a 0-based query; the schedule is not rescaled (`attacks.md` 13.5)."""
-    halvings = sum(query > bound for bound in _HALVINGS)
-    side = round(math.sqrt(p_init / 2**halvings * height * width))
+    """Side of the L-infinity window at a 0-based query (`attacks.md` 13.5)."""
+    side = round(math.sqrt(window_share(query, p_init) * height * width))
     return min(max(side, 1), height, width)
 
 
-def _recolour(best: Tensor, ball: Ball, colours: Tensor, top: int, left: int, side: int) -> Tensor:
-    candidate = best.clone()
-    window = (slice(None), slice(None), slice(top, top + side), slice(left, left + side))
-    candidate[window] += 2 * ball.epsilon * colours[:, :, None, None]
-    return ball.project(candidate)
+@dataclass(frozen=True)
+class Squares:
+    """Proposals of the L-infinity variant: windows common to all images, colours of each alone.
+
+    Args:
+        stripes: [n, C, 1, W] of -1 and 1, the start.
+        colours: [n, queries, C] of -1 and 1.
+        corners: [queries, 2] in [0, 1), top and left.
+        p_init: share of the image that the first windows cover.
+    """
+
+    stripes: Tensor
+    colours: Tensor
+    corners: Tensor
+    p_init: float
+
+    @classmethod
+    def drawn(
+        cls, search: Search, active: Tensor, queries: int, p_init: float, restart: int
+    ) -> Squares:
+        """All the random numbers of one run on the active images."""
+        streams, device = search.streams, search.labels.device
+        _, channels, _, width = search.ball.images.shape
+        shared = streams.shared(restart=restart, purpose="windows")
+        return cls(
+            streams.signs(active, (channels, 1, width), restart=restart, purpose="stripes").to(
+                device
+            ),
+            streams.signs(active, (queries, channels), restart=restart, purpose="colours").to(
+                device
+            ),
+            torch.rand(queries, 2, generator=shared),
+            p_init,
+        )
+
+    def take(self, kept: Tensor) -> Squares:
+        """The same for some of the images."""
+        return replace(self, stripes=self.stripes[kept], colours=self.colours[kept])
+
+    def start(self, ball: Ball) -> Tensor:
+        """[n, C, H, W], vertical stripes."""
+        return ball.project(ball.images + ball.epsilon * self.stripes)
+
+    def candidate(self, ball: Ball, best: Tensor, query: int) -> Tensor:
+        """[n, C, H, W], `best` with one window of another colour."""
+        height, width = best.shape[2:]
+        side = window_side(query, self.p_init, height, width)
+        top, left = (
+            int(self.corners[query, axis] * (size - side + 1))
+            for axis, size in enumerate((height, width))
+        )
+        candidate = best.clone()
+        window = (slice(None), slice(None), slice(top, top + side), slice(left, left + side))
+        candidate[window] += 2 * ball.epsilon * self.colours[:, query, :, None, None]
+        return ball.project(candidate)
+
+
+_PROPOSALS: dict[str, type[Squares | Bumps]] = {"linf": Squares, "l2": Bumps}

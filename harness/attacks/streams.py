@@ -41,6 +41,16 @@ class Streams:
         ]
         return torch.stack(draws) if draws else torch.empty(0, *shape)
 
+    def normal(
+        self, positions: Tensor, shape: Sequence[int], *, restart: int, purpose: str
+    ) -> Tensor:
+        """[n, *shape] standard normal, one independent stream per image."""
+        draws = [
+            torch.randn(tuple(shape), generator=self._of(int(position), restart, purpose))
+            for position in positions.tolist()
+        ]
+        return torch.stack(draws) if draws else torch.empty(0, *shape)
+
     def signs(
         self, positions: Tensor, shape: Sequence[int], *, restart: int, purpose: str
     ) -> Tensor:

@@ -1,24 +1,23 @@
 """What is attacked: awareness lives here, so every attack is aware the day it is written.
 
 A surface turns candidate images into the value that an attack climbs, and into the deployed logits
-that alone judge. Objective ids A0 to A8 are those of `attacks.md` section 9.2, rows RA-S1 to RA-S7
-those of `ancra.md` section 7.
+that alone judge. Objective ids A0 to A11 are those of `attacks.md` section 9.2, rows RA-S1 to
+RA-S13 those of `ancra.md` section 7.
 """
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from harness.attacks.losses import AttackLoss
-from harness.errors import HarnessError, unknown_name
-from harness.identity import Capabilities
-from harness.outputs import Model, SoftSelect
+from harness.errors import HarnessError
+from harness.outputs import Model, Outputs, SoftSelect, Stripped
 
 
 class Points(NamedTuple):
@@ -27,7 +26,8 @@ class Points(NamedTuple):
     Args:
         clean: [n, C, H, W] in [0, 1].
         labels: [n] int64.
-        targets: [n] int64, the class a targeted loss climbs towards.
+        targets: [n] int64, the class a targeted loss climbs towards; for a feature attack the
+            vectors [n, R] to match.
     """
 
     clean: Tensor
@@ -49,45 +49,47 @@ class TrainingLoss:
 
 
 class Surface(ABC):
-    """images -> (value to climb [n], deployed logits [n, K]); the deployed logits alone judge."""
+    """images -> (value to climb [n], deployed logits [n, K]); the deployed logits alone judge.
+
+    A loss that is [T, n], of several classes at once, makes the value [T, n].
+    """
+
+    model: Model
+    """The deployed model."""
 
     @property
     def forwards(self) -> int:
         """Model passes per look; more where the deployed decision needs a pass of its own."""
         return 1
 
+    @property
+    def backwards(self) -> int:
+        """Backward passes per gradient."""
+        return 1
+
+    @property
+    def rank_forwards(self) -> int:
+        """Model passes per ranking of the classes."""
+        return 1
+
     @abstractmethod
     def __call__(self, images: Tensor, points: Points, loss: AttackLoss) -> tuple[Tensor, Tensor]:
         """Value and deployed logits of candidate images."""
 
-    @abstractmethod
     def rank(self, images: Tensor) -> Tensor:
-        """Logits [n, K] by which a targeted attack ranks its target classes."""
+        """Logits [n, K] by which a targeted attack ranks its target classes; here the deployed."""
+        return self.model(images).logits
 
 
 @dataclass(frozen=True)
 class Logits(Surface):
-    """The final logits, as deployed (A0), times a factor or made scale-free (A8, RA-S4).
-
-    Args:
-        factor: multiplies the logits; None divides each image's logits by their own standard
-            deviation over the classes, which is held constant in the gradient.
-    """
+    """The final logits, as deployed (A0)."""
 
     model: Model
-    factor: float | None = 1.0
 
     def __call__(self, images: Tensor, points: Points, loss: AttackLoss) -> tuple[Tensor, Tensor]:
         deployed = self.model(images).logits
-        return loss(self._rescaled(deployed), points.labels, points.targets), deployed
-
-    def rank(self, images: Tensor) -> Tensor:
-        return self.model(images).logits
-
-    def _rescaled(self, logits: Tensor) -> Tensor:
-        if self.factor is None:
-            return logits / logits.detach().std(dim=1, keepdim=True).clamp(min=1e-12)
-        return logits if self.factor == 1.0 else logits * self.factor
+        return loss(deployed, points.labels, points.targets), deployed
 
 
 @dataclass(frozen=True)
@@ -122,31 +124,237 @@ class Sum(Surface):
         )
         return final + self.weight * sum(auxiliary) / len(auxiliary), outputs.logits
 
-    def rank(self, images: Tensor) -> Tensor:
-        return self.model(images).logits
+
+@dataclass(frozen=True)
+class Weighted(Surface):
+    """Weighted sum of the losses of all outputs, the final logits first (RA-S3).
+
+    Args:
+        weights: one per output: of the final logits, then of the auxiliary ones.
+    """
+
+    model: Model
+    weights: tuple[float, ...]
+
+    def __call__(self, images: Tensor, points: Points, loss: AttackLoss) -> tuple[Tensor, Tensor]:
+        outputs = self.model(images)
+        value = sum(
+            weight * loss(logits, points.labels, points.targets)
+            for weight, logits in zip(self.weights, outputs.every_logits(), strict=True)
+            if weight
+        )
+        return torch.as_tensor(value), outputs.logits
 
 
 @dataclass(frozen=True)
-class LabelGate(Surface):
-    """Final logits under the gate of the true class, as in training (A6, RA-S5)."""
+class Smallest(Surface):
+    """Smooth minimum of the losses of all outputs, so that all break together (A3).
+
+    `-temperature * logsumexp(-losses / temperature)`.
+    """
 
     model: Model
+    temperature: float = 1.0
+
+    def __call__(self, images: Tensor, points: Points, loss: AttackLoss) -> tuple[Tensor, Tensor]:
+        outputs = self.model(images)
+        losses = torch.stack(
+            [loss(logits, points.labels, points.targets) for logits in outputs.every_logits()]
+        )
+        return -self.temperature * torch.logsumexp(-losses / self.temperature, 0), outputs.logits
+
+
+@dataclass(frozen=True)
+class LogSoftmaxMean(Surface):
+    """Mean of the log-softmax of all outputs, as one vector of logits (RA-S9)."""
+
+    model: Model
+
+    def __call__(self, images: Tensor, points: Points, loss: AttackLoss) -> tuple[Tensor, Tensor]:
+        outputs = self.model(images)
+        return loss(_mean_log_softmax(outputs), points.labels, points.targets), outputs.logits
+
+    def rank(self, images: Tensor) -> Tensor:
+        return _mean_log_softmax(self.model(images))
+
+
+@dataclass(frozen=True)
+class Gate(Surface):
+    """Final logits under the gate of a chosen class (A6, RA-S5).
+
+    Args:
+        of: `label` (the true class, as in training), `rival` (the wrong class with the largest
+            deployed logit at the candidate) or `target` (that of a targeted attack).
+    """
+
+    model: Model
+    of: str = "label"
 
     @property
     def forwards(self) -> int:
         return 2
 
     def __call__(self, images: Tensor, points: Points, loss: AttackLoss) -> tuple[Tensor, Tensor]:
-        gated = self.model(images, select=points.labels).logits
-        return loss(gated, points.labels, points.targets), self.model(images.detach()).logits
+        with torch.no_grad():
+            deployed = self.model(images.detach()).logits
+        gated = self.model(images, select=self._chosen(deployed, points)).logits
+        return loss(gated, points.labels, points.targets), deployed
+
+    def _chosen(self, deployed: Tensor, points: Points) -> Tensor:
+        if self.of == "label":
+            return points.labels
+        if self.of == "target":
+            if points.targets is None:
+                raise HarnessError("the surface 'target_gate' needs a targeted attack.")
+            return points.targets
+        return deployed.scatter(1, points.labels[:, None], -torch.inf).argmax(1)
+
+
+@dataclass(frozen=True)
+class TwoPhase(Surface):
+    """One auxiliary head until its own decision is wrong, then the final logits (A5, RA-S7).
+
+    With a targeted loss the first phase ends when the head chooses the target. The values of the
+    two phases cannot be compared, so attacks of a fixed step suit it, not Auto-PGD.
+    """
+
+    model: Model
+    head: int = 0
+
+    def __call__(self, images: Tensor, points: Points, loss: AttackLoss) -> tuple[Tensor, Tensor]:
+        outputs = self.model(images)
+        gate, final = outputs.auxiliary[self.head], outputs.logits
+        choice = gate.argmax(1)
+        flipped = choice != points.labels if points.targets is None else choice == points.targets
+        first = loss(gate, points.labels, points.targets)
+        second = loss(final, points.labels, points.targets)
+        return torch.where(flipped, second, first), final
 
     def rank(self, images: Tensor) -> Tensor:
-        return self.model(images).logits
+        return self.model(images).auxiliary[self.head]
+
+
+@dataclass(frozen=True)
+class Twin(Surface):
+    """The same weights without the defense's module (A9, RA-S10), alone or half of the loss.
+
+    Args:
+        share: of the loss that the stripped twin contributes; the deployed logits give the rest.
+    """
+
+    model: Model
+    share: float = 1.0
+
+    @property
+    def forwards(self) -> int:
+        return 2
+
+    def __call__(self, images: Tensor, points: Points, loss: AttackLoss) -> tuple[Tensor, Tensor]:
+        stripped = self.model(images, select=Stripped()).logits
+        value = loss(stripped, points.labels, points.targets)
+        if self.share == 1.0:
+            with torch.no_grad():
+                return value, self.model(images.detach()).logits
+        deployed = self.model(images).logits
+        other = loss(deployed, points.labels, points.targets)
+        return self.share * value + (1 - self.share) * other, deployed
+
+    def rank(self, images: Tensor) -> Tensor:
+        return self.model(images, select=Stripped()).logits
+
+
+@dataclass(frozen=True)
+class Surrogate(Surface):
+    """Another checkpoint's final logits: what it loses to is tried on the deployed model."""
+
+    model: Model
+    surrogate: Model
+
+    @property
+    def forwards(self) -> int:
+        return 2
+
+    def __call__(self, images: Tensor, points: Points, loss: AttackLoss) -> tuple[Tensor, Tensor]:
+        value = loss(self.surrogate(images).logits, points.labels, points.targets)
+        with torch.no_grad():
+            return value, self.model(images.detach()).logits
+
+    def rank(self, images: Tensor) -> Tensor:
+        return self.surrogate(images).logits
+
+
+@dataclass(frozen=True)
+class Features(Surface):
+    """A vector inside the model instead of logits, for attacks that match it to a guide's (A10).
+
+    Args:
+        which: empty for the penultimate vector before any gate, `gated` for what the head really
+            classified, a number for what that auxiliary head classified (RA-S13: 0).
+    """
+
+    model: Model
+    which: str = ""
+
+    def __call__(self, images: Tensor, points: Points, loss: AttackLoss) -> tuple[Tensor, Tensor]:
+        outputs = self.model(images)
+        return loss(self.view(outputs), points.labels, points.targets), outputs.logits
+
+    def view(self, outputs: Outputs) -> Tensor:
+        """[n, R], the vector that is matched."""
+        if self.which.isdigit():
+            return outputs.vectors[int(self.which)]
+        chosen = outputs.gated if self.which == "gated" else outputs.features
+        if chosen is None:
+            raise HarnessError("this model does not expose the vector that the surface needs.")
+        return chosen
+
+
+@dataclass(frozen=True)
+class Repeated(Surface):
+    """Expectation over transformations: the mean of several passes (Athalye et al., 2018).
+
+    Around any surface; `attacks.md` section 10.
+
+    Args:
+        surface: what to repeat.
+        draws: passes per look.
+    """
+
+    surface: Surface
+    draws: int
+
+    @property
+    def model(self) -> Model:  # type: ignore[override]
+        return self.surface.model
+
+    @property
+    def forwards(self) -> int:
+        return self.draws * self.surface.forwards
+
+    @property
+    def backwards(self) -> int:
+        return self.draws * self.surface.backwards
+
+    @property
+    def rank_forwards(self) -> int:
+        return self.draws * self.surface.rank_forwards
+
+    def __call__(self, images: Tensor, points: Points, loss: AttackLoss) -> tuple[Tensor, Tensor]:
+        looks = [self.surface(images, points, loss) for _ in range(self.draws)]
+        values, deployed = (torch.stack(each).mean(0) for each in zip(*looks, strict=True))
+        return values, deployed
+
+    def rank(self, images: Tensor) -> Tensor:
+        return torch.stack([self.surface.rank(images) for _ in range(self.draws)]).mean(0)
 
 
 @dataclass(frozen=True)
 class StraightThrough(Surface):
-    """Final logits, hard gate forward and soft gate backward (A4, RA-S6)."""
+    """Final logits, hard choice forward and soft choice backward (A4, RA-S6).
+
+    In a model that exposes nothing it softens every hard operation found in the forward pass
+    (backward pass differentiable approximation, A11; Athalye et al., 2018).
+    """
 
     model: Model
     temperature: float = 1.0
@@ -154,9 +362,6 @@ class StraightThrough(Surface):
     def __call__(self, images: Tensor, points: Points, loss: AttackLoss) -> tuple[Tensor, Tensor]:
         logits = self.model(images, select=SoftSelect(self.temperature)).logits
         return loss(logits, points.labels, points.targets), logits
-
-    def rank(self, images: Tensor) -> Tensor:
-        return self.model(images).logits
 
 
 @dataclass(frozen=True)
@@ -174,116 +379,6 @@ class Training(Surface):
         del loss
         return self.training_loss.value(images, points), self.model(images.detach()).logits
 
-    def rank(self, images: Tensor) -> Tensor:
-        return self.model(images).logits
 
-
-SURFACES = {
-    "logits": "final logits as deployed (A0)",
-    "auxiliary": "auxiliary head number N alone: auxiliary(0) (A1)",
-    "sum": "final loss + weight x mean auxiliary loss: sum(2) (A2)",
-    "label_gate": "final logits under the true class's gate (A6)",
-    "straight_through": "hard gate forward, soft gate of this temperature backward (A4)",
-    "rescaled": "logits times a factor, rescaled(15), or made scale-free, rescaled(std) (A8)",
-    "training_loss": "the defense's own training loss (A7)",
-}
-"""What people may write for `surface=`, and what each means."""
-
-MOST_FORWARDS = {"label_gate": 2, "training_loss": 3}
-"""Model passes per look of the surfaces that need more than one, at most."""
-
-_TEXT = re.compile(r"([a-z_]+)(?:\(([a-z0-9.]+)\))?")
-
-
-def surface_named(
-    text: str,
-    model: Model,
-    capabilities: Capabilities,
-    training_loss: TrainingLoss | None = None,
-) -> Surface:
-    """The surface that `text` names, such as `logits`, `auxiliary(0)` or `rescaled(std)`.
-
-    Raises:
-        HarnessError: unknown name, bad argument, or the model does not expose what it needs.
-    """
-    name, argument = split_surface(text)
-    check_reachable(text, capabilities)
-    if name == "training_loss":
-        if training_loss is None:
-            raise HarnessError("the surface 'training_loss' needs the defense's recipe.")
-        return Training(model, training_loss)
-    builders: dict[str, Callable[[], Surface]] = {
-        "logits": lambda: Logits(model),
-        "auxiliary": lambda: Auxiliary(model, int(argument)),
-        "sum": lambda: Sum(model, float(argument or 2)),
-        "label_gate": lambda: LabelGate(model),
-        "straight_through": lambda: StraightThrough(model, float(argument or 1)),
-        "rescaled": lambda: Logits(model, None if argument == "std" else float(argument)),
-    }
-    return builders[name]()
-
-
-def canonical_surface(text: str) -> str:
-    """One text per surface, so that one search has one hash: `sum` and `sum(2.0)` are `sum(2)`.
-
-    Raises:
-        HarnessError: as `split_surface`.
-    """
-    name, argument = split_surface(text)
-    argument = argument or {"sum": "2", "straight_through": "1"}.get(name, "")
-    if argument and argument != "std":
-        argument = f"{float(argument):.12g}"
-    return f"{name}({argument})" if argument else name
-
-
-def check_reachable(text: str, capabilities: Capabilities) -> None:
-    """Refuse a surface that the model does not expose.
-
-    Raises:
-        HarnessError: which capability is missing.
-    """
-    name, argument = split_surface(text)
-    missing = {
-        "auxiliary": lambda: int(argument) >= capabilities.auxiliary,
-        "sum": lambda: capabilities.auxiliary == 0,
-        "label_gate": lambda: not capabilities.select,
-        "straight_through": lambda: not capabilities.select,
-        "training_loss": lambda: not capabilities.training_loss,
-    }
-    if name in missing and missing[name]():
-        raise HarnessError(
-            f"the surface '{text}' is not there: this model exposes "
-            f"{capabilities.auxiliary} auxiliary outputs, "
-            f"{'a' if capabilities.select else 'no'} class-conditional gate and "
-            f"{'a' if capabilities.training_loss else 'no'} training loss."
-        )
-
-
-def split_surface(text: str) -> tuple[str, str]:
-    """Name and argument of a surface's text; checks both without needing a model.
-
-    Raises:
-        HarnessError: unknown name or an argument that it cannot take.
-    """
-    match = _TEXT.fullmatch(text.strip())
-    if match is None or match[1] not in SURFACES:
-        raise unknown_name("surface", match[1] if match else text, SURFACES)
-    name, argument = match[1], match[2] or ""
-    if not _argument_fits(name, argument):
-        raise HarnessError(f"'{text}' is no surface. '{name}' means: {SURFACES[name]}.")
-    return name, argument
-
-
-def _argument_fits(name: str, argument: str) -> bool:
-    if name == "auxiliary":
-        return re.fullmatch(r"\d{1,3}", argument) is not None
-    if name in {"sum", "straight_through"}:
-        return argument == "" or _is_positive(argument)
-    if name == "rescaled":
-        return argument == "std" or _is_positive(argument)
-    return argument == ""
-
-
-def _is_positive(text: str) -> bool:
-    is_plain = re.fullmatch(r"\d{1,6}(\.\d{1,12})?", text) is not None
-    return is_plain and float(text) >= 1e-4  # smaller ones have no canonical text without exponent
+def _mean_log_softmax(outputs: Outputs) -> Tensor:
+    return torch.stack([logits.log_softmax(1) for logits in outputs.every_logits()]).mean(0)

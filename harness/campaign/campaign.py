@@ -1,19 +1,24 @@
 """A campaign: wanted minus stored is work; do it, record it. The only writer of outcomes.
 
-What is wanted depends on the checkpoint, the protocol, the seed and the images alone, never on what
-else the database holds, so resuming is a subtraction and needs no state of its own.
+What is wanted depends on the checkpoint, the protocol, the seed and the data, and on nothing else
+that the database holds but its pool of surrogates, so resuming is a subtraction and needs no state
+of its own. A new surrogate, or training images that were not here before, are more work.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.attacks.attack import ATTACKS
+from harness.attacks.surface_text import split_surface
+from harness.campaign.pool import SURROGATES, pool_of
 from harness.campaign.request import (
     Estimate,
     EvaluationRequest,
@@ -22,6 +27,8 @@ from harness.campaign.request import (
     Scope,
     Subjects,
 )
+from harness.data import is_here
+from harness.errors import HarnessError
 from harness.evaluation.estimate import most_passes, seconds_per_pass
 from harness.evaluation.subject import load_subject
 from harness.evaluation.work import Work, do
@@ -39,9 +46,11 @@ from harness.identity import (
     Plan,
     Runtime,
 )
-from harness.protocols import check_wanted
-from harness.standings import Standing, measure, still_right
+from harness.protocols import Target, check_wanted, needs_guides
+from harness.standings import Standing, losses, measure, still_right
 from harness.store.store import Store
+
+logger = logging.getLogger("harness.campaign")
 
 PRECISION = "float32"
 
@@ -69,16 +78,16 @@ class Campaign:
         provenance: Provenance | None = None,
     ) -> None:
         self._store = store
-        self._subjects = subjects
+        self.subjects = subjects
         self.request = request
-        self._runtime = runtime
+        self.runtime = runtime
         self._provenance = provenance
         self._run: str | None = None
         self.examples = min(request.examples, len(subjects.data))
-        self._wanted = {r.digest: request.wanted(r.capabilities) for r in subjects.records}
-        for record in subjects.records:
-            wanted = self._wanted[record.digest]
-            check_wanted(wanted, record.capabilities, request.threat.norm)
+        self._pools = {
+            r.digest: pool_of(r, store.checkpoints(), subjects.folder) for r in subjects.records
+        }
+        self._wanted = {r.digest: self._asked(r) for r in subjects.records}
         self._failed: set[str] = set()
 
     def remaining(self) -> list[tuple[CheckpointRecord, AttackSpec, int]]:
@@ -90,22 +99,22 @@ class Campaign:
             (record, spec, last - first)
             for record in self._alive()
             for spec, _, first, last in self._missing(
-                record, ((CLEAN, EVERY), *self._wanted[record.digest])
+                record, ((CLEAN, EVERY), *self._everything(record))
             )
         ]
 
     def estimate(self) -> Estimate:
         """What is missing and about how long it takes at most, if nothing were broken."""
         pieces, images, seconds = 0, 0, 0.0
-        subjects = self._subjects
+        subjects = self.subjects
         speeds: dict[str, tuple[float, float]] = {}
         for record, spec, count in self.remaining():
             if record.digest not in speeds:
                 subject = load_subject(
-                    record, subjects.folder, subjects.dataset, device=self._runtime.device
+                    record, subjects.folder, subjects.dataset, device=self.runtime.device
                 )
                 speeds[record.digest] = seconds_per_pass(
-                    subject, subjects.data, self._runtime.device
+                    subject, subjects.data, self.runtime.device
                 )
             pieces, images = pieces + 1, images + count
             passes = zip(most_passes(spec), speeds[record.digest], strict=True)
@@ -115,12 +124,12 @@ class Campaign:
     @property
     def records(self) -> Sequence[CheckpointRecord]:
         """The checkpoints, in the order in which they were asked for."""
-        return self._subjects.records
+        return self.subjects.records
 
     @property
     def dataset(self) -> str:
         """Name of the dataset that is tested on."""
-        return self._subjects.label
+        return self.subjects.label
 
     def execute(self, report: Report | None = None) -> list[Failure]:
         """Do what is missing, stage by stage, and record it.
@@ -128,15 +137,13 @@ class Campaign:
         Returns:
             The failures; each is recorded, and the rest of its row is left out.
         """
-        data, dataset = self._subjects.data, self._subjects.dataset
-        label = self._subjects.label
+        data, dataset = self.subjects.data, self.subjects.dataset
+        label = self.subjects.label
         self._store.record_dataset(label, data.identity, len(data), dataset.classes)
-        if self.request.protocol:
-            for record in self._subjects.records:
-                self._store.record_plan(self._plan(record))
+        self._record_plans()
         failures: list[Failure] = []
-        with LocalExecutor(self._runtime.workers) as executor:
-            for stage in (self._clean, self._first, self._second):
+        with LocalExecutor(self.runtime.workers) as executor:
+            for stage in (self._clean, self._first, self._second, self._third):
                 work = [
                     piece for record in self._alive() for piece in self._work(record, stage(record))
                 ]
@@ -148,13 +155,14 @@ class Campaign:
                     failures += self._record(piece)
                     if report:
                         report.done(*_told(piece))
+        self._record_plans()
         if self._run is not None:
             self._store.finish_run(self._run)
         return failures
 
     def standing(self, record: CheckpointRecord) -> Standing:
         """What exactly this request found for a checkpoint, from the store."""
-        wanted = self._wanted[record.digest]
+        wanted = self._everything(record)
         return measure(self._store, record, attacks=wanted, examples=self.examples, **self._scope())
 
     def bits(self, record: CheckpointRecord) -> dict[str, Bits]:
@@ -162,7 +170,7 @@ class Campaign:
 
         Where two attacks would share that name, each keeps its parameters in it.
         """
-        found = self._still_right(record, self._wanted[record.digest])
+        found = self._still_right(record, self._everything(record))
         plain = {label: _PARAMETERS.sub("@", label, count=1) for label in found}
         shared = Counter(plain.values())
         return {
@@ -177,8 +185,8 @@ class Campaign:
 
     def _scope(self) -> Scope:
         return {
-            "dataset": self._subjects.label,
-            "images": self._subjects.data.identity,
+            "dataset": self.subjects.label,
+            "images": self.subjects.data.identity,
             "threat": self.request.threat,
             "seed": self.request.seed,
             "precision": PRECISION,
@@ -186,7 +194,7 @@ class Campaign:
 
     def _alive(self) -> Iterator[CheckpointRecord]:
         """One record per function: what has two names is attacked once."""
-        distinct = {record.digest: record for record in self._subjects.records}
+        distinct = {record.digest: record for record in self.subjects.records}
         return (record for key, record in distinct.items() if key not in self._failed)
 
     def _clean(self, record: CheckpointRecord) -> Stage:
@@ -199,9 +207,55 @@ class Campaign:
     def _second(self, record: CheckpointRecord) -> Stage:
         return tuple(pair for pair in self._wanted[record.digest] if pair[1] != CORRECT)
 
+    def _third(self, record: CheckpointRecord) -> Stage:
+        return self._restarts(record) or ()
+
+    def _restarts(self, record: CheckpointRecord) -> Stage | None:
+        """Restarts of what broke most survivors of the first stage; None before that is known.
+
+        Which attacks these are follows from the bits of this very request.
+        """
+        if self.request.restarts is None:
+            return ()
+        second = self._second(record)
+        lost = losses(self._store, record, attacks=second, examples=self.examples, **self._scope())
+        if lost is None:
+            return None
+        order = sorted(range(len(second)), key=lambda place: (-lost[place], place))
+        return self.request.restarts([second[place][0] for place in order])
+
+    def _everything(self, record: CheckpointRecord) -> Stage:
+        return (*self._wanted[record.digest], *self._third(record))
+
+    def _asked(self, record: CheckpointRecord) -> Stage:
+        """What the request wants of a checkpoint, checked; without training images, what is left.
+
+        A suite leaves feature attacks out then; attacks that were chosen by hand are refused.
+        """
+        target = self._target(record)
+        wanted, has_guides = self.request.wanted(target), True
+        if needs_guides(wanted):
+            has_guides = is_here(
+                self.subjects.dataset.name, "train", data_dir=self.subjects.data_dir
+            )
+            wanted = self.request.wanted(replace(target, has_guides=has_guides))
+        norm = self.request.threat.norm
+        check_wanted(wanted, record.capabilities, norm, has_guides=has_guides)
+        if not has_guides:
+            logger.info(
+                "%s: feature attacks are left out, since there are no training images of %s here.",
+                record.name,
+                self.subjects.label,
+            )
+        return wanted
+
+    def _target(self, record: CheckpointRecord) -> Target:
+        digests = tuple(sorted(self._pools[record.digest]))
+        return Target(record.capabilities, self.request.threat.norm, digests, record.digest)
+
     def _work(self, record: CheckpointRecord, stage: Stage) -> Iterator[Work]:
         populations: dict[str, Bits] = {}
-        subjects = self._subjects
+        subjects = self.subjects
         for spec, population, first, last in self._missing(record, stage):
             if population not in populations:
                 populations[population] = self._population(record, population)
@@ -212,8 +266,24 @@ class Campaign:
                 subjects.dataset.name,
                 subjects.folder,
                 subjects.data_dir,
-                self._runtime,
+                self.runtime,
+                self._surrogates(record, spec),
             )
+
+    def _surrogates(
+        self, record: CheckpointRecord, spec: AttackSpec
+    ) -> tuple[CheckpointRecord, ...]:
+        name, digest = split_surface(spec.surface)
+        if name != "surrogate":
+            return ()
+        pool = self._pools[record.digest]
+        if digest not in pool:
+            raise HarnessError(
+                f"'{record.name}' cannot be attacked from {digest}: no checkpoint of that digest "
+                f"is in its pool ({', '.join(pool) or 'empty'}). The pool holds one of each of "
+                f"{', '.join(SURROGATES)} on the same dataset and architecture."
+            )
+        return (pool[digest],)
 
     def _missing(
         self, record: CheckpointRecord, stage: Stage
@@ -229,7 +299,9 @@ class Campaign:
         """[examples] bool: who is attacked, from what the store holds of the stages before."""
         if population == EVERY:
             return np.ones(self.examples, dtype=bool)
-        before = () if population == CORRECT else self._first(record)
+        before: Stage = () if population == CORRECT else self._first(record)
+        if population not in {each for _, each in self._wanted[record.digest]} | {CORRECT}:
+            before = self._wanted[record.digest]  # only restarts come after both stages
         return self._still_right(record, before)["robust"]
 
     def _job(
@@ -244,12 +316,28 @@ class Campaign:
             **self._scope(),
         )
 
-    def _plan(self, record: CheckpointRecord) -> Plan:
-        attacks = tuple((spec.hash, population) for spec, population in self._wanted[record.digest])
+    def _record_plans(self) -> None:
+        """Record what the protocol means, as soon as all of its stages are known.
+
+        Before that only the first stage can be called complete, and only as the protocol that it
+        is by itself.
+        """
+        if not self.request.protocol:
+            return
+        for record in self.subjects.records:
+            wanted, third = self._wanted[record.digest], self._restarts(record)
+            for population in {population for _, population in wanted} - {CORRECT}:
+                protocol, first = population.partition(":")[2], self._first(record)
+                self._store.record_plan(self._plan(record, protocol, first))
+            if third is not None:
+                plan = self._plan(record, self.request.protocol, (*wanted, *third))
+                self._store.record_plan(plan)
+
+    def _plan(self, record: CheckpointRecord, protocol: str, stages: Stage) -> Plan:
         return Plan(
             checkpoint=record.digest,
-            protocol=self.request.protocol,
-            attacks=attacks,
+            protocol=protocol,
+            attacks=tuple((spec.hash, population) for spec, population in stages),
             **self._scope(),
         )
 

@@ -9,8 +9,8 @@ from typing import NamedTuple, TypedDict
 from typing import Protocol as Interface
 
 from harness.data import Dataset, Split
-from harness.identity import Capabilities, CheckpointRecord
-from harness.protocols import Wanted
+from harness.identity import AttackSpec, CheckpointRecord
+from harness.protocols import Protocol, Target, Wanted
 from harness.threat import ThreatModel
 
 
@@ -20,17 +20,27 @@ class EvaluationRequest:
 
     Args:
         protocol: key such as `adaptive-1`, or empty for attacks chosen by hand.
-        wanted: capabilities -> attacks in order, each with its population.
+        wanted: what the model exposes -> attacks in order, each with its population.
         examples: the first n test images; all there are where the split is smaller.
         threat: instead of the dataset's default.
         seed: run seed of the random streams.
+        restarts: the best attacks of the last stage -> one more stage, if the protocol has it.
     """
 
     protocol: str
-    wanted: Callable[[Capabilities], Wanted]
+    wanted: Callable[[Target], Wanted]
     examples: int
     threat: ThreatModel
     seed: int = 0
+    restarts: Callable[[Sequence[AttackSpec]], Wanted] | None = None
+
+    @classmethod
+    def of(
+        cls, protocol: Protocol, examples: int, threat: ThreatModel, seed: int = 0
+    ) -> EvaluationRequest:
+        """A whole protocol."""
+        restarts = protocol.restarts if protocol.has_restarts else None
+        return cls(protocol.key, protocol.wanted, examples, threat, seed, restarts)
 
 
 class Scope(TypedDict):

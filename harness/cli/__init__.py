@@ -8,11 +8,15 @@ import click
 
 from harness import __version__
 from harness.cli.add import add
+from harness.cli.corrupt import corrupt
 from harness.cli.data import data
 from harness.cli.demo import demo
+from harness.cli.diagnose import diagnose
 from harness.cli.evaluate import evaluate
 from harness.cli.listing import list_
+from harness.cli.museum import museum
 from harness.cli.results import remove, results
+from harness.cli.search import search
 from harness.cli.show import show
 from harness.cli.site import site
 from harness.cli.train import train
@@ -33,7 +37,12 @@ def harness() -> None:
     """  # noqa: D301 - click reads the backspace character
 
 
-for command in (train, add, evaluate, list_, show, results, remove, site, data, demo):
+COMMANDS = (
+    *(train, add, evaluate, search, diagnose, corrupt),
+    *(list_, show, results, remove, site, data, demo, museum),
+)
+
+for command in COMMANDS:
     harness.add_command(command)
 
 

@@ -33,9 +33,13 @@ def add(
     logits [N, K], or to harness.outputs.Outputs. Its code runs; the weights are only read, as
     safetensors or a plain PyTorch state dict. Plain networks in the public layouts need no code:
     name their architecture (harness list architectures).
+
+    One forward pass is recorded: hard operations, hidden heads, randomness and other signs that
+    standard attacks would see a wrong gradient are printed with the attacks that answer them.
     """
     del device
     from harness.data import dataset as dataset_named
+    from harness.evaluation.recording import explained
     from harness.evaluation.third_party import added_record
 
     options.speak(quiet=quiet, verbose=verbose)
@@ -51,4 +55,11 @@ def add(
             f"{seen.auxiliary} auxiliary outputs"
             f"{', a class-conditional gate' if seen.select else ''}"
         )
+        for line in explained(seen):
+            click.echo(f"  {line}")
+        if seen.needs_adaptive:
+            click.echo(
+                "Standard attacks may miss this: the adaptive protocol is compulsory, without it "
+                "the row stays at level E1."
+            )
     options.say(f"Next: harness eval {name} --adaptive", quiet=quiet)

@@ -37,7 +37,7 @@ def demo(
 ) -> None:
     """Do everything once on scikit-learn's digits: train, attack, store, render.
 
-    Six defenses, the adaptive protocol on the first 200 test images, a site; minutes on a CPU.
+    Six defenses, the protocol adaptive_quick on 200 test images, a site; minutes on a CPU.
     Database, weights and site go into --out; what is there already is not done again.
     """
     from harness.cli.progress import Display
@@ -106,10 +106,9 @@ def _evaluate(store: Store, folder: Path, device: str, workers: int, display: Di
     subjects = Subjects(records, known, load("digits", "test"), None, folder)
     provenance = Provenance("demo: eval", options.versions(), options.device_name(device))
     failed = 0
-    for name in ("standard", "adaptive"):
+    for name in ("standard_quick", "adaptive_quick"):
         display.line(f"attacking {len(records)} checkpoints: {name}, {EXAMPLES} images each")
-        protocol = protocol_named(name)
-        request = EvaluationRequest(protocol.key, protocol.wanted, EXAMPLES, known.threat)
+        request = EvaluationRequest.of(protocol_named(name), EXAMPLES, known.threat)
         campaign = Campaign(store, subjects, request, Runtime(device, workers=workers), provenance)
         for failure in campaign.execute(CampaignDisplay(display)):
             display.line(f"failed ({failure.status}): {failure.attack}: {failure.message}")

@@ -12,7 +12,7 @@ from harness.cli import options
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.campaign import Campaign, EvaluationRequest
+    from harness.campaign import Campaign, EvaluationRequest, Subjects
     from harness.data import Dataset
     from harness.identity import CheckpointRecord, Failure
     from harness.standings import AttackStanding, Standing
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from harness.threat import ThreatModel
 
 POSITIVE = click.IntRange(min=1)
+
+AFTER_ADAPTIVE = ("D20", "D21")
+"""Diagnostics that every adaptive evaluation ends with; `harness diagnose` runs the others."""
 
 
 @click.command("eval")
@@ -57,6 +60,8 @@ def evaluate(context: click.Context, /, **given: Any) -> None:
             _estimate(campaigns, as_json=given["as_json"])
             return
         failures = _execute(campaigns, quiet=given["quiet"])
+        for campaign in campaigns:
+            _diagnose(store, campaign, failures, given)
         standings = [
             (campaign, record, None if record.digest in failures else campaign.standing(record))
             for campaign in campaigns
@@ -75,8 +80,18 @@ def evaluate(context: click.Context, /, **given: Any) -> None:
 
 def _campaigns(store: Store, given: dict[str, Any]) -> list[Campaign]:
     """One campaign per dataset, everything checked before anything runs."""
-    records = _chosen(store, given)
+    records = chosen(store, given)
     _check_bits(given["bits"], len(records))
+    return [_campaign(store, given, group) for group in subjects_of(store, records, given)]
+
+
+def subjects_of(
+    store: Store, records: list[CheckpointRecord], given: dict[str, Any]
+) -> list[Subjects]:
+    """The checkpoints by the dataset that they are tested on, each with its test images."""
+    from harness.campaign import Subjects
+    from harness.data import dataset, load
+
     by_dataset: dict[str, list[CheckpointRecord]] = {}
     for record in records:
         by_dataset.setdefault(given["dataset"] or record.dataset, []).append(record)
@@ -85,38 +100,40 @@ def _campaigns(store: Store, given: dict[str, Any]) -> list[Campaign]:
             f"--data-dir fits one dataset but the checkpoints need {', '.join(by_dataset)}: "
             "choose one with --dataset."
         )
-    return [_campaign(store, given, name, group) for name, group in by_dataset.items()]
+    found = []
+    for name, group in by_dataset.items():
+        known = dataset(name)
+        check_fit(group, known)
+        data = load(name, "test", data_dir=given["data_dir"], download=not given["no_download"])
+        folder = options.checkpoint_folder(store)
+        found.append(Subjects(group, known, data, given["data_dir"], folder))
+    return found
 
 
-def _campaign(
-    store: Store, given: dict[str, Any], name: str, group: list[CheckpointRecord]
-) -> Campaign:
-    from harness.campaign import Campaign, Provenance, Subjects
-    from harness.data import dataset, load
+def _campaign(store: Store, given: dict[str, Any], subjects: Subjects) -> Campaign:
+    from harness.campaign import Campaign, Provenance
     from harness.executors.local import processors
     from harness.identity import Runtime
 
-    known = dataset(name)
-    _check_fit(group, known)
-    threat = options.chosen_threat(given["norm"], given["epsilon"], known.threat)
+    threat = options.chosen_threat(given["norm"], given["epsilon"], subjects.dataset.threat)
     request = _request(given, threat)
-    data = load(name, "test", data_dir=given["data_dir"], download=not given["no_download"])
     device = options.chosen_device(given["device"])
     workers = given["workers"] or (processors() if device == "cpu" else 1)
     return Campaign(
         store,
-        Subjects(group, known, data, given["data_dir"], options.checkpoint_folder(store)),
+        subjects,
         request,
         Runtime(device, given["batch_size"], workers),
         Provenance(
-            f"eval {request.protocol or 'custom'}, {threat}, {len(group)} checkpoints",
+            f"eval {request.protocol or 'custom'}, {threat}, {len(subjects.records)} checkpoints",
             options.versions(),
             options.device_name(device),
         ),
     )
 
 
-def _chosen(store: Store, given: dict[str, Any]) -> list[CheckpointRecord]:
+def chosen(store: Store, given: dict[str, Any]) -> list[CheckpointRecord]:
+    """The checkpoints that `names`, or `everything` and `dataset`, stand for."""
     from harness.data import dataset
     from harness.errors import unknown_name
 
@@ -157,7 +174,8 @@ def _check_bits(file: Path | None, checkpoints: int) -> None:
         raise HarnessError(f"--bits writes a file that ends in .npz, not '{file}'.")
 
 
-def _check_fit(records: list[CheckpointRecord], dataset: Dataset) -> None:
+def check_fit(records: list[CheckpointRecord], dataset: Dataset) -> None:
+    """Refuse checkpoints that decide between another number of classes."""
     for record in records:
         if record.capabilities.classes != len(dataset.classes):
             raise HarnessError(
@@ -183,10 +201,7 @@ def _request(given: dict[str, Any], threat: ThreatModel) -> EvaluationRequest:
         wanted = tuple((spec, CORRECT) for spec in specs)
         return EvaluationRequest("", lambda _: wanted, given["examples"], threat, given["seed"])
     name = "adaptive" if given["adaptive"] else given["protocol"] or "standard"
-    protocol = protocol_named(name)
-    return EvaluationRequest(
-        protocol.key, protocol.wanted, given["examples"], threat, given["seed"]
-    )
+    return EvaluationRequest.of(protocol_named(name), given["examples"], threat, given["seed"])
 
 
 def _execute(campaigns: list[Campaign], *, quiet: bool) -> dict[str, Failure]:
@@ -203,6 +218,31 @@ def _execute(campaigns: list[Campaign], *, quiet: bool) -> dict[str, Failure]:
             if report.pieces == 0:
                 display.line(f"{campaign.dataset}: nothing to do, all of it is stored.")
     return failures
+
+
+def _diagnose(
+    store: Store, campaign: Campaign, failures: dict[str, Failure], given: dict[str, Any]
+) -> None:
+    """What an adaptive evaluation alone can tell: the gap, and heads that decide already."""
+    from dataclasses import replace
+
+    from harness.campaign.diagnosis import diagnose_all
+
+    if campaign.request.restarts is None:
+        return
+    alive = [record for record in campaign.records if record.digest not in failures]
+    with options.models_print_to_stderr():
+        failed = diagnose_all(
+            store,
+            replace(campaign.subjects, records=alive),
+            threat=campaign.request.threat,
+            examples=campaign.examples,
+            runtime=campaign.runtime,
+            wanted=AFTER_ADAPTIVE,
+            seed=given["seed"],
+        )
+    for failure in failed:
+        failures.setdefault(failure.checkpoint, failure)
 
 
 def _write_bits(path: Path, standings: list[tuple[Campaign, CheckpointRecord, Any]]) -> None:
@@ -226,6 +266,7 @@ def _to_json(
     standing: Standing | None,
     failure: Failure | None,
 ) -> dict[str, Any]:
+    from harness.standings import finding_json
     from harness.threat import format_fraction
 
     request = campaign.request
@@ -244,7 +285,7 @@ def _to_json(
     }
     if standing is None:
         nothing = dict.fromkeys(
-            ("clean_accuracy", "robust_accuracy", "interval", "standard_accuracy")
+            ("clean_accuracy", "robust_accuracy", "interval", "standard_accuracy", "adaptive_gap")
         )
         return {**head, **nothing, "message": failure.message if failure else "", "attacks": []}
     standard = standing.standard
@@ -254,6 +295,11 @@ def _to_json(
         "robust_accuracy": standing.robust.fraction,
         "interval": [standing.robust.low, standing.robust.high],
         "standard_accuracy": standard.fraction if standard else None,
+        "adaptive_gap": standing.adaptive_gap,
+        "level": standing.level,
+        "lacking": list(standing.lacking),
+        "verdict": str(standing.verdict),
+        "diagnostics": [finding_json(finding) for finding in standing.findings],
         "attacks": [_attack_to_json(attack, standing.examples) for attack in standing.attacks],
     }
 

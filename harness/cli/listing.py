@@ -17,7 +17,10 @@ Rows = list[dict[str, Any]]
 @click.argument(
     "kind",
     type=click.Choice(
-        ["defenses", "attacks", "protocols", "datasets", "architectures", "checkpoints"]
+        [
+            *("defenses", "attacks", "surfaces", "protocols", "diagnostics", "corruptions"),
+            *("datasets", "architectures", "checkpoints"),
+        ]
     ),
 )
 @options.JSON
@@ -71,6 +74,44 @@ def _attacks() -> Rows:
             "parameters": dict(entry.parameters),
         }
         for entry in (ATTACKS[name] for name in ATTACKS)
+    ]
+
+
+def _surfaces() -> Rows:
+    from harness.attacks.surface_text import SURFACES
+
+    return [
+        {"name": name, "passes": kind.forwards, "meaning": kind.meaning}
+        for name, kind in SURFACES.items()
+    ]
+
+
+def _diagnostics() -> Rows:
+    from harness.diagnostics.diagnostic import DIAGNOSTICS
+
+    return [
+        {
+            "id": entry.id,
+            "title": entry.title,
+            "amber": entry.amber,
+            "red": entry.red,
+            "description": entry.description,
+        }
+        for entry in (DIAGNOSTICS[name] for name in DIAGNOSTICS)
+    ]
+
+
+def _corruptions() -> Rows:
+    from harness.corruptions import CORRUPTIONS
+
+    return [
+        {
+            "name": entry.name,
+            "family": entry.family,
+            "counts": "in the mean" if entry.is_main else "extra",
+            "description": entry.description,
+        }
+        for entry in CORRUPTIONS
     ]
 
 
@@ -136,6 +177,9 @@ def _checkpoints(db: str | None) -> Rows:
 _KINDS: dict[str, Callable[[], Rows]] = {
     "defenses": _defenses,
     "attacks": _attacks,
+    "surfaces": _surfaces,
+    "diagnostics": _diagnostics,
+    "corruptions": _corruptions,
     "protocols": _protocols,
     "datasets": _datasets,
     "architectures": _architectures,

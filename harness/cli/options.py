@@ -183,10 +183,14 @@ def chosen_threat(norm: str | None, epsilon: str | None, default: ThreatModel) -
     """What --norm and --epsilon say, the rest from the dataset.
 
     Raises:
-        HarnessError: another norm without its epsilon: the dataset's would mean something else.
+        HarnessError: no norm, or another one without its epsilon: the dataset's would mean
+            something else.
     """
-    from harness.threat import ThreatModel, parse_fraction
+    from harness.errors import unknown_name
+    from harness.threat import NORMS, ThreatModel, parse_fraction
 
+    if norm is not None and norm not in NORMS:
+        raise unknown_name("norm", norm, NORMS)
     if norm is not None and norm != default.norm and epsilon is None:
         ThreatModel(norm, default.epsilon)
         raise HarnessError(

@@ -27,7 +27,7 @@ def merge(file: Path, db: str | None, device: str, quiet: bool, verbose: bool) -
         found = store.merge(file)
     click.echo(
         f"{file}: {len(found.checkpoints)} new checkpoints, {found.outcomes} new outcomes, "
-        f"{found.known} known already, {found.failures} failures."
+        f"{found.known} known already, {found.failures} failures, {found.findings} findings."
     )
 
 

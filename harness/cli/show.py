@@ -12,6 +12,7 @@ from harness.cli import options
 if TYPE_CHECKING:
     from harness.identity import CheckpointRecord
     from harness.standings import Standing
+    from harness.standings.corruptions import CorruptionStanding
 
 
 @click.command()
@@ -23,6 +24,7 @@ def show(name: str, db: str | None, device: str, quiet: bool, verbose: bool) -> 
     from harness.defense import DEFENSES
     from harness.errors import unknown_name
     from harness.standings import boards
+    from harness.standings.corruptions import corruption_standings
 
     if name in DEFENSES:
         _show_defense(name)
@@ -34,9 +36,12 @@ def show(name: str, db: str | None, device: str, quiet: bool, verbose: bool) -> 
             raise unknown_name("checkpoint or defense", name, [*known, *DEFENSES])
         record = known[name]
         found = [s for board in boards(store) for s in board.standings if s.checkpoint.name == name]
+        corrupted = corruption_standings(store, record)
     _show_checkpoint(record)
     for standing in found:
         _show_standing(standing)
+    for row in corrupted:
+        _show_corruptions(row)
     if not found:
         click.echo(f"\nNot evaluated yet. Next: harness eval {name} --adaptive")
 
@@ -100,7 +105,31 @@ def _show_standing(standing: Standing) -> None:
             for attack in standing.attacks
         ],
     )
+    _show_evidence(standing)
     for failure in standing.failures:
+        click.echo(f"failed ({failure.status}): {failure.attack}: {failure.message}")
+
+
+def _show_evidence(standing: Standing) -> None:
+    from harness.cli.tables import findings_table
+    from harness.standings.levels import TITLES
+
+    click.echo(f"\nEvidence level: {standing.level or 'none'}")
+    for sentence in standing.lacking:
+        click.echo(f"  lacking: {sentence}")
+    if not standing.findings:
+        click.echo(f"No diagnostic was run. Next: harness diagnose {standing.checkpoint.name}")
+        return
+    findings_table(f"\nDiagnostics: {standing.verdict}", standing.findings, TITLES)
+
+
+def _show_corruptions(row: CorruptionStanding) -> None:
+    from harness.cli.tables import cells_table, corruptions_table
+
+    click.echo("")
+    corruptions_table(f"{row.dataset}, corrupted images {row.pixels} ({row.made_by})", [row])
+    cells_table(row)
+    for failure in row.failures:
         click.echo(f"failed ({failure.status}): {failure.attack}: {failure.message}")
 
 

@@ -16,8 +16,9 @@ def site(out: Path, db: str | None, device: str, quiet: bool, verbose: bool) -> 
     """Render what is stored as a static site in --out; open its index.html."""
     del device, quiet, verbose
     from harness.standings import boards
+    from harness.standings.corruptions import corruption_standings
     from leaderboard.site import build
 
     with options.open_store(db, create=False, read_only=True) as store:
-        found = boards(store)
-    click.echo(build(found, out))
+        found, corrupted = boards(store), corruption_standings(store)
+    click.echo(build(found, out, corruptions=corrupted))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from harness.identity import CheckpointRecord
+    from harness.identity import CheckpointRecord, Finding
     from harness.standings import Board, Rate, Standing
+    from harness.standings.corruptions import CorruptionStanding, Mean
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -49,6 +50,25 @@ def standings_table(rows: Sequence[tuple[CheckpointRecord, Standing]]) -> None:
                 _gap(standing),
             )
             for record, standing in rows
+        ],
+    )
+
+
+def findings_table(label: str, findings: Sequence[Finding], titles: Mapping[str, str]) -> None:
+    """What diagnostics found; `titles` by id, for people."""
+    table(
+        label,
+        ("id", "what", "state", "value", "images", "why"),
+        [
+            (
+                one.diagnostic,
+                titles.get(one.diagnostic, ""),
+                one.state.replace("_", " "),
+                "-" if one.value is None else f"{one.value:.4g}",
+                str(len(one.proof)) if one.proof else "-",
+                one.note,
+            )
+            for one in findings
         ],
     )
 
@@ -92,3 +112,51 @@ def demo_table(board: Board) -> None:
 def _of_attack(standing: Standing, attack: str) -> str:
     found = [a.robust for a in standing.attacks if a.attack == attack and a.surface == "logits"]
     return percent(found[0]) if found else "-"
+
+
+def corruptions_table(label: str, rows: Sequence[CorruptionStanding]) -> None:
+    """Mean accuracies of each checkpoint; a dash where a part of the mean is not measured."""
+    table(
+        f"{label}: mean accuracy in percent; mCA over 15 corruptions and 5 severities "
+        "(95 % interval over images)",
+        (
+            *("checkpoint", *rows[0].families),
+            *(f"severity {level}" for level in rows[0].severities),
+            *("mCA", "interval", "images"),
+        ),
+        [
+            (
+                row.checkpoint.name,
+                *(_mean(mean) for mean in (*row.families.values(), *row.severities.values())),
+                _mean(row.mean),
+                "-" if row.mean is None else f"{100 * row.mean.low:.1f}-{100 * row.mean.high:.1f}",
+                "-" if row.mean is None else str(row.mean.examples),
+            )
+            for row in rows
+        ],
+    )
+
+
+def cells_table(row: CorruptionStanding) -> None:
+    """Accuracy of one checkpoint per corruption and severity, as far as it is measured."""
+    from harness.standings.corruptions import Cell
+
+    names = dict.fromkeys(cell.corruption for cell in row.cells)
+    levels = sorted({cell.severity for cell in row.cells})
+    table(
+        f"\n{row.checkpoint.name}: accuracy in percent per corruption and severity",
+        ("corruption", *map(str, levels), "mean", "images"),
+        [
+            (
+                name,
+                *(percent(row.cells.get(Cell(name, level))) for level in levels),
+                _mean(row.corruptions[name]),
+                str(min(rate.total for cell, rate in row.cells.items() if cell.corruption == name)),
+            )
+            for name in names
+        ],
+    )
+
+
+def _mean(mean: Mean | None) -> str:
+    return "-" if mean is None else f"{100 * mean.fraction:.1f}"

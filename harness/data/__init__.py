@@ -6,7 +6,7 @@ fetching live in modules of their own, which datasets name in `layouts` and `sou
 
 from harness.data.augmentation import Augmentation, augment
 from harness.data.datasets import DATASETS, SPLITS, Dataset
-from harness.data.loading import dataset, fetch, load
+from harness.data.loading import dataset, fetch, is_here, load
 from harness.data.saved import cache_folder
 from harness.data.splits import Split
 
@@ -20,5 +20,6 @@ __all__ = [
     "cache_folder",
     "dataset",
     "fetch",
+    "is_here",
     "load",
 ]

@@ -77,7 +77,7 @@ def ordered(found: Iterable[Member]) -> list[Member]:
 
 def read_members(tree: Tree, found: Sequence[Member], dataset: Dataset) -> Pixels:
     """Decode `found`, with labels by the names of their class folders."""
-    numbers = _numbers(dataset, {member.label for member in found}, tree.where)
+    numbers = class_numbers(dataset, {member.label for member in found}, tree.where)
     items = ((f"{member.file} in {tree.where}", tree.read(member.file)) for member in found)
     return Pixels(
         decode_all(items, len(found), dataset.shape),
@@ -144,8 +144,12 @@ def _shape(tree: Tree, parent: str) -> tuple[int, int, int]:
     return max(shape[0] for shape in shapes), *shapes[0][1:]
 
 
-def _numbers(dataset: Dataset, labels: set[str], where: Path) -> Mapping[str, int]:
-    """Class folder -> label: folders are called like the classes, or like their numbers."""
+def class_numbers(dataset: Dataset, labels: set[str], where: Path) -> Mapping[str, int]:
+    """Class folder -> label: folders are called like the classes, or like their numbers.
+
+    Raises:
+        HarnessError: they are called otherwise, or there is not one for every class.
+    """
     count = len(dataset.classes)
     for names in (dataset.classes, [str(number) for number in range(count)]):
         if labels == set(names):

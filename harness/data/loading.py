@@ -65,6 +65,24 @@ def load(name: str, split: str, *, data_dir: Path | None = None, download: bool 
     return check(found, split, _read(found, split, cache_folder()))
 
 
+def is_here(name: str, split: str, *, data_dir: Path | None = None) -> bool:
+    """Whether a split can be had without fetching it; what is there may still be damaged.
+
+    Args:
+        name: as for `load`.
+        split: `train` or `test`.
+        data_dir: as for `load`.
+    """
+    if dataset(name).embedded is None and data_dir is None:
+        return file_of(cache_folder(), name, split).is_file()
+    try:
+        load(name, split, data_dir=data_dir)
+    except HarnessError as error:
+        logger.debug("%s %s: %s", name, split, error)
+        return False
+    return True
+
+
 def fetch(name: str, folder: Path | None = None, *, data_dir: Path | None = None) -> Path:
     """Bring every split of a dataset into `folder`, in the harness's own files.
 

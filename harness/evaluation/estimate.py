@@ -6,8 +6,8 @@ import time
 
 import torch
 
-from harness.attacks.attack import ATTACKS
-from harness.attacks.surfaces import MOST_FORWARDS, split_surface
+from harness.attacks.attack import most_passes as passes_of
+from harness.attacks.surface_text import SURFACES, split_surface
 from harness.data import Split
 from harness.evaluation.subject import Subject
 from harness.identity import CLEAN, AttackSpec
@@ -17,8 +17,8 @@ def most_passes(spec: AttackSpec) -> tuple[int, int]:
     """Forwards and backwards of one image that nothing breaks."""
     if spec == CLEAN:
         return 1, 0
-    looks, backwards = ATTACKS[spec.attack].cost(dict(spec.parameters))
-    return looks * MOST_FORWARDS.get(split_surface(spec.surface)[0], 1), backwards
+    looks, backwards = passes_of(spec)
+    return looks * SURFACES[split_surface(spec.surface)[0]].forwards, backwards
 
 
 def seconds_per_pass(

@@ -3,33 +3,61 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from harness.attacks.attack import ATTACKS, run_attack
 from harness.attacks.geometry import Ball
-from harness.attacks.search import Search, is_right
+from harness.attacks.search import Guides, Search, is_right
 from harness.attacks.streams import Streams
-from harness.attacks.surfaces import surface_named
+from harness.attacks.surface_text import surface_named
 from harness.data import Split
+from harness.data.corruptions import Corrupted
 from harness.errors import HarnessError, ModelError
+from harness.evaluation.randomised import RandomHandle
 from harness.evaluation.subject import Subject
-from harness.identity import CLEAN, Job, Outcome, Runtime
-from harness.verification import check_inside, fresh_decision
+from harness.identity import CLEAN, SHARD, Job, Outcome, Runtime
+from harness.outputs import Model
+from harness.verification import check_inside, fresh_decision, margin_of
+
+
+@dataclass(frozen=True)
+class Aids:
+    """What some attacks use besides the model.
+
+    Args:
+        surrogates: other models by the start of their digest.
+        guides: training images, for attacks that need them.
+    """
+
+    surrogates: Mapping[str, Model] = field(default_factory=dict)
+    guides: Guides | None = None
+
+
+NO_AIDS = Aids()
 
 
 def evaluate(
-    job: Job, subject: Subject, data: Split, attackable: Tensor, runtime: Runtime
+    job: Job,
+    subject: Subject,
+    data: Split | Corrupted,
+    attackable: Tensor,
+    runtime: Runtime,
+    aids: Aids = NO_AIDS,
 ) -> Outcome:
     """Run `job`.
 
     Args:
-        job: what to run; `CLEAN` judges the images as they are.
+        job: what to run; `CLEAN` judges the images as they are, a corruption those of `data`.
         subject: the loaded checkpoint.
-        data: the test split.
+        data: the test split, or its corrupted images where that is the threat.
         attackable: [last - first] bool, the images of the slice that are in the population.
-        runtime: where and in which batches; changes no bit.
+        runtime: where and in which batches; changes no bit (an attack in parity mode couples the
+            images of a batch as its reference does: it always gets the whole slice).
+        aids: surrogates and training images, for the attacks that use them.
 
     Raises:
         ModelError: the model misbehaved; the job has no outcome.
@@ -39,19 +67,27 @@ def evaluate(
     tally = _Tally(job.last - job.first)
     images, labels = check_range(data.batch(job.first, job.last)), data.labels[job.first : job.last]
     positions = attackable.nonzero()[:, 0]
-    for first in range(0, len(positions), runtime.batch_size):
-        chosen = positions[first : first + runtime.batch_size]
+    size = _batch_size(job, subject, runtime)
+    for first in range(0, len(positions), size):
+        chosen = positions[first : first + size]
         some, theirs = images[chosen].to(runtime.device), labels[chosen].to(runtime.device)
-        if job.attack == CLEAN:
+        if job.attack == CLEAN or not job.threat.is_ball:  # nobody searches
             _judge_clean(subject, some, theirs, chosen, tally)
         else:
-            _attack(job, subject, some, theirs, chosen, tally)
+            _attack(job, subject, aids, some, theirs, chosen, tally)
     if subject.model.state_digest() != subject.state:
         raise ModelError(
             "changed_state", "the model changed its parameters or buffers while it was evaluated."
         )
     check_reproducible(tally.unconfirmed, int(attackable.sum()), runtime.device)
     return tally.outcome(job, runtime, time.perf_counter() - started)
+
+
+def _batch_size(job: Job, subject: Subject, runtime: Runtime) -> int:
+    """Parity couples a whole slice, as its reference does; a random model sees one image."""
+    if isinstance(subject.model, RandomHandle):
+        return 1
+    return SHARD if dict(job.attack.parameters).get("parity") else runtime.batch_size
 
 
 def check_range(images: Tensor) -> Tensor:
@@ -83,6 +119,10 @@ class _Tally:
                 "loss_start",
                 "loss_best",
                 "distance",
+                "l2",
+                "nearest",
+                "margin_final",
+                "last_wrong",
                 "forwards",
                 "backwards",
             )
@@ -116,13 +156,23 @@ class _Tally:
 def _judge_clean(
     subject: Subject, images: Tensor, labels: Tensor, chosen: Tensor, tally: _Tally
 ) -> None:
-    with torch.no_grad():
-        logits = subject.model(images).logits
+    logits = _decisive(subject, images)
     if not torch.isfinite(logits).all():
         raise ModelError("non_finite", "the model returned NaN or infinite logits on clean images.")
     tally.attacked[chosen] = True
     tally.broken[chosen] = ~is_right(logits, labels).cpu()
-    tally.put(chosen, predicted=logits.argmax(1), forwards=torch.ones(len(chosen)))
+    margin = margin_of(logits, labels)
+    tally.put(
+        chosen, predicted=logits.argmax(1), margin_final=margin, forwards=torch.ones(len(chosen))
+    )
+
+
+def _decisive(subject: Subject, images: Tensor) -> Tensor:
+    """[N, K], whose argmax is the decision: deployed logits, or the votes of a random model."""
+    if isinstance(subject.model, RandomHandle):
+        return subject.model.votes(images)
+    with torch.no_grad():
+        return subject.model(images).logits
 
 
 def check_reproducible(unconfirmed: int, attacked: int, device: str) -> None:
@@ -147,21 +197,34 @@ def check_reproducible(unconfirmed: int, attacked: int, device: str) -> None:
 def _attack(
     job: Job,
     subject: Subject,
+    aids: Aids,
     images: Tensor,
     labels: Tensor,
     chosen: Tensor,
     tally: _Tally,
 ) -> None:
     surface = surface_named(
-        job.attack.surface, subject.model, subject.capabilities, subject.training_loss
+        job.attack.surface,
+        subject.model,
+        subject.capabilities,
+        subject.training_loss,
+        aids.surrogates,
     )
     indices = [job.first + int(position) for position in chosen]
     streams = Streams(job.seed, job.attack.hash, indices)
-    search = Search(surface, Ball.around(images, job.threat), labels, streams)
+    votes = None
+    if isinstance(subject.model, RandomHandle):
+        subject.model.reseed(job.seed, job.attack.hash, *indices)
+        votes = subject.model.confirm(labels)
+    search = Search(
+        surface, Ball.around(images, job.threat), labels, streams, guides=aids.guides, votes=votes
+    )
     run_attack(job.attack, search)
     distance = check_inside(images, search.adversarial, job.threat)
-    predicted = fresh_decision(lambda x: subject.model(x).logits, search.adversarial)
+    predicted, margin = fresh_decision(lambda x: _decisive(subject, x), search.adversarial, labels)
     confirmed = predicted != labels
+    if isinstance(subject.model, RandomHandle):
+        confirmed &= subject.model.is_broken(search.adversarial, labels)
     tally.unconfirmed += int((search.broken & ~confirmed).sum())
     tally.attacked[chosen] = True
     tally.broken[chosen] = (search.broken & confirmed).cpu()
@@ -172,8 +235,12 @@ def _attack(
         loss_start=search.loss_start,
         loss_best=search.loss_best,
         distance=distance,
+        l2=(search.adversarial.double() - images.double()).flatten(1).norm(dim=1),
+        nearest=search.nearest,
+        margin_final=margin,
+        last_wrong=search.last_wrong,
         forwards=search.forwards,
         backwards=search.backwards,
     )
-    if ATTACKS[job.attack.attack].knowledge == "query":
+    if ATTACKS[job.attack.attack].knowledge != "white_box":
         tally.queries += int(search.forwards.sum())

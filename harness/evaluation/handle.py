@@ -15,9 +15,9 @@ PADDING = 16
 last linear layer's gradient takes another kernel and other bits; padded to 16, none differ."""
 
 
-def pad(tensor: Tensor) -> Tensor:
-    """[n, ...] -> [m, ...] with m the next multiple of `PADDING`, repeating the first row."""
-    missing = -len(tensor) % PADDING
+def pad(tensor: Tensor, multiple: int = PADDING) -> Tensor:
+    """[n, ...] -> [m, ...] with m the next multiple of `multiple`, repeating the first row."""
+    missing = -len(tensor) % multiple
     if missing == 0:
         return tensor
     return torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])])
@@ -32,6 +32,8 @@ class Handle:
         has_gate: whether the module's forward takes `select`.
     """
 
+    padding = PADDING
+
     def __init__(self, module: nn.Module, classes: int, *, has_gate: bool = False) -> None:
         self._module = module.eval().requires_grad_(requires_grad=False)
         self._classes = classes
@@ -43,11 +45,11 @@ class Handle:
         Raises:
             ModelError: the module raised, or returned something else than logits [N, K].
         """
-        padded = pad(images)
-        gate = pad(select) if isinstance(select, Tensor) else select
+        padded = pad(images, self.padding)
+        gate = pad(select, self.padding) if isinstance(select, Tensor) else select
         try:
             found = self._module(padded, select=gate) if self._has_gate else self._module(padded)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, ModelError):
             raise
         except (Exception, SystemExit) as error:
             raise ModelError(
@@ -57,6 +59,11 @@ class Handle:
             self._module.eval()
             raise ModelError("switched_mode", "the model switched itself to training mode.")
         return self._cut(as_outputs(found), len(images), len(padded))
+
+    @property
+    def module(self) -> nn.Module:
+        """The module itself, for diagnostics that watch a raw forward pass."""
+        return self._module
 
     def state_digest(self) -> str:
         """SHA-256 over every parameter and buffer: judging an image must not change them."""
@@ -80,6 +87,8 @@ class Handle:
             tuple(logits[:count].float() for logits in outputs.auxiliary),
             None if features is None else features[:count],
             outputs.logit_scale,
+            tuple(vectors[:count] for vectors in outputs.vectors),
+            None if outputs.gated is None else outputs.gated[:count],
         )
 
 

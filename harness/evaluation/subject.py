@@ -16,7 +16,9 @@ from harness.data import Dataset
 from harness.defense import DEFENSES, Build, Defense
 from harness.errors import HarnessError
 from harness.evaluation.handle import Handle, pad
-from harness.evaluation.third_party import foreign_model, load_foreign_weights
+from harness.evaluation.randomised import RandomHandle
+from harness.evaluation.relaxed import Relaxed
+from harness.evaluation.third_party import foreign_model, load_foreign_weights, opened
 from harness.identity import Capabilities, CheckpointRecord
 from harness.models.network import Network
 from harness.models.weights import read_weights
@@ -66,7 +68,8 @@ def load_subject(
     if record.kind == "added":
         module, _ = foreign_model(record.model, dataset, record.model_sha256)
         load_foreign_weights(module, weights, record.name)
-        return _subject(module.to(device), record.capabilities, None)
+        module = opened(module.to(device), record.capabilities)
+        return _subject(module, record.capabilities, None)
     defense, network = build_trained(record, dataset)
     _load(network, weights, record.name)
     network = network.to(device)
@@ -92,7 +95,10 @@ def build_trained(record: CheckpointRecord, dataset: Dataset) -> tuple[Defense, 
 def _subject(
     module: nn.Module, capabilities: Capabilities, training_loss: TrainingLoss | None
 ) -> Subject:
-    handle = Handle(module, capabilities.classes, has_gate=capabilities.select)
+    is_steered = capabilities.select or capabilities.strip
+    has_gate = is_steered or isinstance(module, Relaxed)  # it softens without a gate too
+    kind = RandomHandle if capabilities.is_random else Handle
+    handle = kind(module, capabilities.classes, has_gate=has_gate)
     return Subject(handle, capabilities, training_loss)
 
 

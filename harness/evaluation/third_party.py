@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from harness.data import Dataset
 from harness.errors import HarnessError, first_line
 from harness.evaluation.handle import Handle, as_outputs
+from harness.evaluation.recording import HIDDEN_HEADS, record
+from harness.evaluation.relaxed import Relaxed
 from harness.heads.linear import Linear
 from harness.identity import Capabilities, CheckpointRecord, digest
 from harness.models.architectures import ARCHITECTURES
@@ -124,11 +126,15 @@ def load_foreign_weights(module: nn.Module, weights: Mapping[str, Any], name: st
 
 
 def probe(module: nn.Module, images: Tensor, classes: int) -> Capabilities:
-    """Find out what a foreign model exposes, from one forward pass.
+    """Find out what a foreign model exposes and what it hides, from one recorded forward pass.
+
+    What a model returns in `Outputs.auxiliary` is exposed; it is then attacked as it says, and
+    its recording only adds signs. Of any other model, hidden heads and hard operations are opened
+    (`relaxed.Relaxed`), so they count as exposed from here on.
 
     Args:
         module: as loaded.
-        images: [N, C, H, W] in [0, 1], a few of the dataset.
+        images: [N, C, H, W] in [0, 1], two or more that differ.
         classes: K of the dataset.
 
     Raises:
@@ -141,19 +147,32 @@ def probe(module: nn.Module, images: Tensor, classes: int) -> Capabilities:
         has_gate = bool(found.auxiliary) and _takes_select(module)
         with torch.no_grad():
             Handle(module, classes, has_gate=has_gate)(images)
+        seen = record(module, images)
     except HarnessError:
         raise
     except Exception as error:
         raise HarnessError(
             f"the model cannot take images {tuple(images.shape)} in [0, 1]: {first_line(error)}"
         ) from error
+    exposes = bool(found.auxiliary)
     return Capabilities(
         classes=classes,
-        auxiliary=len(found.auxiliary),
-        select=has_gate,
+        auxiliary=len(found.auxiliary) if exposes else seen.heads,
+        select=has_gate if exposes else seen.select,
         features=found.features is not None,
         scale=found.logit_scale,
+        hard=() if exposes else seen.hard,
+        is_random=seen.is_random,
+        signs=tuple(sign for sign in seen.signs if not (exposes and sign == HIDDEN_HEADS)),
     )
+
+
+def opened(module: nn.Module, capabilities: Capabilities) -> nn.Module:
+    """The module, or what opens the hidden heads and hard operations that `probe` found in it."""
+    if not capabilities.hard and HIDDEN_HEADS not in capabilities.signs:
+        return module
+    has_gradient = "inference_gradient" in capabilities.signs
+    return Relaxed(module, capabilities.auxiliary, has_gradient=has_gradient)
 
 
 def _check_answer(found: Outputs, classes: int) -> None:
@@ -302,7 +321,8 @@ def added_record(
     """
     module, source = foreign_model(reference, dataset)
     load_foreign_weights(module, read_weights(weights), name)
-    capabilities = probe(module, torch.full((2, *dataset.shape), 0.5), len(dataset.classes))
+    images = torch.rand(4, *dataset.shape, generator=torch.Generator().manual_seed(0))
+    capabilities = probe(module, images, len(dataset.classes))
     stored, sha256 = write_weights(module.state_dict(), folder)
     return CheckpointRecord(
         name=name,

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from harness.attacks.attack import ATTACKS
+from harness.attacks.search import Guides
+from harness.attacks.surface_text import DIGITS
 from harness.data import Split, dataset, load
+from harness.data.corruptions import Corrupted, corrupted
 from harness.errors import HarnessError, ModelError
-from harness.evaluation.evaluate import evaluate
+from harness.evaluation.evaluate import Aids, evaluate
+from harness.evaluation.handle import Handle
 from harness.evaluation.subject import Subject, load_subject
-from harness.identity import CheckpointRecord, Failure, Job, Outcome, Runtime
+from harness.identity import CLEAN, CheckpointRecord, Failure, Job, Outcome, Runtime
 from harness.verification import VerificationError
+
+GUIDES = 2000
+"""Training images that feature attacks draw from."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,8 @@ class Work:
         folder: of the weights.
         data_dir: of the test images, None for the cache.
         runtime: where and in which batches.
+        surrogates: checkpoints that the attack transfers from.
+        corrupted_dir: of files of corrupted images, None where they are generated.
     """
 
     job: Job
@@ -37,15 +48,18 @@ class Work:
     folder: Path
     data_dir: Path | None
     runtime: Runtime
+    surrogates: tuple[CheckpointRecord, ...] = ()
+    corrupted_dir: Path | None = None
 
 
 def do(work: Work) -> Outcome | Failure:
     """Do it. A model that misbehaves gives a failure, so that the campaign goes on."""
     try:
-        data = test_split(work.dataset, work.data_dir)
+        data = _images(work)
         subject = _subject(_Key(work))
-        _compute_exactly()  # after a foreign file was imported, which may have said otherwise
-        return evaluate(work.job, subject, data, torch.tensor(work.attackable), work.runtime)
+        compute_exactly()  # after a foreign file was imported, which may have said otherwise
+        attackable = torch.tensor(work.attackable)
+        return evaluate(work.job, subject, data, attackable, work.runtime, _aids(work))
     except ModelError as error:
         return _failure(work.job, error.status, str(error))
     except HarnessError as error:
@@ -58,7 +72,7 @@ def do(work: Work) -> Outcome | Failure:
         return _failure(work.job, "violation", str(error))
 
 
-def _compute_exactly() -> None:
+def compute_exactly() -> None:
     """Plain float32 on a GPU too: no TF32, no kernels that may differ from run to run."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -70,6 +84,57 @@ def _compute_exactly() -> None:
 def test_split(name: str, data_dir: Path | None) -> Split:
     """The test images of a dataset, read once per process."""
     return load(name, "test", data_dir=data_dir)
+
+
+def _images(work: Work) -> Split | Corrupted:
+    """The test images; corrupted ones are checked to be those that the job names."""
+    if work.job.threat.is_ball:
+        return test_split(work.dataset, work.data_dir)
+    severity = int(work.job.threat.epsilon)
+    found = _corrupted(
+        work.dataset, work.data_dir, work.job.attack.attack, severity, work.corrupted_dir
+    )
+    if found.spec != work.job.attack:
+        raise HarnessError(
+            f"the {found.corruption.name} images of severity {severity} are others than when this "
+            "was planned: the files or the library changed. Repeat the command."
+        )
+    return found
+
+
+@lru_cache(maxsize=2)
+def _corrupted(
+    name: str, data_dir: Path | None, corruption: str, severity: int, folder: Path | None
+) -> Corrupted:
+    return corrupted(dataset(name), test_split(name, data_dir), corruption, severity, folder)
+
+
+@lru_cache(maxsize=1)
+def guides(name: str, data_dir: Path | None) -> Guides:
+    """Training images of a dataset, for attacks that steer towards them. Nothing is fetched.
+
+    Raises:
+        HarnessError: there are no training images here.
+    """
+    split = load(name, "train", data_dir=data_dir, download=False)
+    positions = spread(len(split), GUIDES)
+    return Guides(split.images[positions].float() / 255, split.labels[positions])
+
+
+def spread(length: int, most: int) -> Tensor:
+    """Positions [n] of at most `most` images, evenly over a split that may be sorted by class."""
+    count = min(most, length)
+    return torch.arange(count) * length // count
+
+
+def _aids(work: Work) -> Aids:
+    models = {
+        record.digest[:DIGITS]: _surrogate(_Key(replace(work, record=record)))
+        for record in work.surrogates
+    }
+    is_search = work.job.attack != CLEAN and work.job.threat.is_ball
+    is_needed = is_search and ATTACKS[work.job.attack.attack].needs_guides
+    return Aids(models, guides(work.dataset, work.data_dir) if is_needed else None)
 
 
 class _Key:
@@ -88,9 +153,17 @@ class _Key:
 
 @lru_cache(maxsize=1)
 def _subject(key: _Key) -> Subject:
-    work = key.work
+    return _load(key.work)
+
+
+def _load(work: Work) -> Subject:
     device = work.runtime.device
     return load_subject(work.record, work.folder, dataset(work.dataset), device=device)
+
+
+@lru_cache(maxsize=4)
+def _surrogate(key: _Key) -> Handle:
+    return _load(key.work).model
 
 
 def _failure(job: Job, status: str, message: str) -> Failure:

@@ -55,10 +55,12 @@ class ReverseAttentionHook(Hook):
         for block in trunk.blocks[:plain]:
             maps = block(maps)
         auxiliary: list[Tensor] = []
+        vectors: list[Tensor] = []
         for block in trunk.blocks[plain:]:
             maps = trunk.finish(block(maps))
             features = trunk.pool(maps)
+            vectors.append(features)
             auxiliary.append(head(features))
             rows = gate_rows(auxiliary[-1], head.weight, select)
             maps = maps * trunk.spread(rows, maps)
-        return Hooked(maps, features, tuple(auxiliary))
+        return Hooked(maps, features, tuple(auxiliary), tuple(vectors))

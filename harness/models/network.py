@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.models.trunk import Trunk
-from harness.outputs import Outputs, Select
+from harness.outputs import Outputs, Select, SoftSelect, Stripped
 
 
 class Head(nn.Module, ABC):
@@ -40,11 +40,13 @@ class Hooked(NamedTuple):
         maps: [N, C, h, w], to be pooled and classified; already normalised.
         features: [N, R], the penultimate vectors before any gate.
         auxiliary: logits [N, K] of the hooked blocks, shallow to deep.
+        vectors: [N, R] each, what `auxiliary` were computed from.
     """
 
     maps: Tensor
     features: Tensor
     auxiliary: tuple[Tensor, ...]
+    vectors: tuple[Tensor, ...] = ()
 
 
 class Hook(nn.Module, ABC):
@@ -98,19 +100,27 @@ class Network(nn.Module):
 
         Args:
             images: [N, C, H, W] in [0, 1].
-            select: None, labels [N] int64 or `SoftSelect`; models without a gate ignore it.
+            select: None, labels [N] int64, `SoftSelect`, or `Stripped` to leave the hook out;
+                models without a hook ignore it.
         """
         if self.normalisation is not None:
             images = self.normalisation(images)
         maps = self.trunk.stem(images)
-        if self.hook is None:
+        if self.hook is None or isinstance(select, Stripped):
             for block in self.trunk.blocks:
                 maps = block(maps)
             features = self.trunk.pool(self.trunk.finish(maps))
             return Outputs(self.head(features), (), features, self.head.scale)
         hooked = self.hook(self.trunk, self.head, maps, select)
-        logits = self.head(self.trunk.pool(hooked.maps))
-        return Outputs(logits, hooked.auxiliary, hooked.features, self.head.scale)
+        gated = self.trunk.pool(hooked.maps)
+        return Outputs(
+            self.head(gated),
+            hooked.auxiliary,
+            hooked.features,
+            self.head.scale,
+            hooked.vectors,
+            gated,
+        )
 
 
 def parameter_count(module: nn.Module) -> int:
@@ -129,7 +139,7 @@ def gate_rows(auxiliary: Tensor, weight: Tensor, select: Select) -> Tensor:
     if isinstance(select, Tensor):
         return weight[select]
     hard = weight[auxiliary.argmax(dim=1)]
-    if select is None:
+    if not isinstance(select, SoftSelect):
         return hard
     soft = torch.softmax(auxiliary / select.temperature, dim=1) @ weight
     return hard.detach() + (soft - soft.detach())  # in this order the forward value is exact

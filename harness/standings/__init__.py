@@ -3,8 +3,8 @@
 Serves `--json`, `show`, `results export` and the site, so that no two of them can disagree.
 """
 
-from harness.standings.derivation import boards, measure, still_right
-from harness.standings.export import as_csv, as_json, standing_json
+from harness.standings.derivation import boards, losses, measure, still_right
+from harness.standings.export import as_csv, as_json, finding_json, standing_json
 from harness.standings.values import AttackStanding, Board, Rate, Standing
 
 __all__ = [
@@ -15,6 +15,8 @@ __all__ = [
     "as_csv",
     "as_json",
     "boards",
+    "finding_json",
+    "losses",
     "measure",
     "standing_json",
     "still_right",

@@ -10,13 +10,13 @@ from fractions import Fraction
 import numpy as np
 
 from harness.errors import HarnessError
-from harness.identity import CLEAN, AttackSpec, CheckpointRecord, Failure, Plan
-from harness.standings.row import Row, Scope, make_row
+from harness.identity import CLEAN, AttackSpec, CheckpointRecord, Failure, Finding, Plan
+from harness.standings.row import RANKING, Row, Scope, make_row, name_of
 from harness.standings.values import Board, Rate, Standing
 from harness.statistics import rank_groups, separated
 from harness.store.bits import Bits
 from harness.store.evidence import Evidence, Member, Search, gather
-from harness.store.store import Store
+from harness.store.store import RecordedAttack, Store
 from harness.threat import ThreatModel
 
 Owner = tuple[str, str, str, ThreatModel]
@@ -29,11 +29,13 @@ def boards(store: Store) -> tuple[Board, ...]:
     A row counts the images that its most adaptive complete protocol covers, and on them every
     verified attack that is stored, of whatever protocol and seed. A checkpoint that no adaptive
     or standard protocol covers has a row without rank, below the others, and one that failed
-    before anything was found has a row of no images with its failures.
+    before anything was found has a row of no images with its failures. Corruptions are another
+    threat: they have no board (`harness.standings.corruptions`).
     """
     with store.snapshot():
         known = _Known.read(store)
-        found = [row for evidence in gather(store.slices()) for row in known.rows(evidence)]
+        balls = (evidence for evidence in gather(store.slices()) if evidence.threat.is_ball)
+        found = [row for evidence in balls for row in known.rows(evidence)]
     found += known.failed(row.standing for row in found)
     by_board: dict[_BoardKey, list[Row]] = defaultdict(list)
     for row in found:
@@ -71,7 +73,9 @@ def measure(
         protocols=_complete(evidence, known.plans[owner], examples),
         members=tuple(Member(key.attack, key.population) for key in searches),
     )
-    return make_row(evidence, checkpoint, known.specs, known.failures[owner], scope).standing
+    return make_row(
+        evidence, checkpoint, known.attacks, known.failures[owner], scope, known.findings[owner]
+    ).standing
 
 
 def still_right(
@@ -107,14 +111,37 @@ def still_right(
     return found
 
 
+def losses(
+    store: Store,
+    checkpoint: CheckpointRecord,
+    *,
+    dataset: str,
+    images: str,
+    threat: ThreatModel,
+    seed: int,
+    precision: str,
+    attacks: Sequence[tuple[AttackSpec, str]],
+    examples: int,
+) -> list[int] | None:
+    """How many clean-correct images each attack broke, in order; None while any is unfinished."""
+    evidence = _evidence(store, checkpoint, dataset, images, threat)
+    searches = _searches(attacks, seed, precision)
+    covered = [evidence.prefix(search) for search in searches]
+    if min([evidence.clean_prefix, *covered]) < examples:
+        return None
+    right = evidence.right[:examples]
+    return [int((right & evidence.tracks[search].broken[:examples]).sum()) for search in searches]
+
+
 @dataclass(frozen=True)
 class _Known:
     """What is stored besides bits."""
 
     checkpoints: Mapping[str, list[CheckpointRecord]]
-    specs: Mapping[str, AttackSpec]
+    attacks: Mapping[str, RecordedAttack]
     plans: Mapping[Owner, list[Plan]]
     failures: Mapping[Owner, list[Failure]]
+    findings: Mapping[Owner, list[Finding]]
 
     @classmethod
     def read(
@@ -133,18 +160,22 @@ class _Known:
             plans[_owner(plan)].append(plan)
         for failure in store.failures(digest, images=images, threat=threat):
             failures[_owner(failure)].append(failure)
-        specs = {key: attack.spec for key, attack in store.attacks().items()}
-        return cls(checkpoints, specs, plans, failures)
+        findings = defaultdict(list)
+        for finding in store.findings(digest, images=images, threat=threat):
+            findings[_owner(finding)].append(finding)
+        return cls(checkpoints, store.attacks(), plans, failures, findings)
 
     def rows(self, evidence: Evidence) -> list[Row]:
         """One row per name of the function, none where nothing can be said yet."""
         owner = _owner(evidence)
         plans = self.plans[owner]
-        scope = _scope(evidence, plans, self.specs)
+        scope = _scope(evidence, plans, self.attacks)
         if scope.examples == 0:
             return []
         return [
-            make_row(evidence, record, self.specs, self.failures[owner], scope)
+            make_row(
+                evidence, record, self.attacks, self.failures[owner], scope, self.findings[owner]
+            )
             for record in self.checkpoints[evidence.checkpoint]
         ]
 
@@ -154,7 +185,7 @@ class _Known:
         return [
             _empty_row(record, failures)
             for owner, failures in self.failures.items()
-            if owner not in there
+            if owner not in there and owner[-1].is_ball
             for record in self.checkpoints[owner[0]]
         ]
 
@@ -179,7 +210,7 @@ def _empty_row(checkpoint: CheckpointRecord, failures: Sequence[Failure]) -> Row
     return Row(standing, np.zeros(0, dtype=np.bool_), is_ranked=False)
 
 
-def _owner(value: Evidence | Plan | Failure) -> Owner:
+def _owner(value: Evidence | Plan | Failure | Finding) -> Owner:
     return value.checkpoint, value.dataset, value.images, value.threat
 
 
@@ -220,7 +251,9 @@ def _check_complete(
         )
 
 
-def _scope(evidence: Evidence, plans: Sequence[Plan], specs: Mapping[str, AttackSpec]) -> Scope:
+def _scope(
+    evidence: Evidence, plans: Sequence[Plan], attacks: Mapping[str, RecordedAttack]
+) -> Scope:
     plan, examples = _ruling(evidence, plans)
     seed = 0 if plan is None else plan.seed
     if plan is None:
@@ -231,15 +264,15 @@ def _scope(evidence: Evidence, plans: Sequence[Plan], specs: Mapping[str, Attack
         seed=seed,
         is_ranked=plan is not None,
         protocols=_complete(evidence, plans, examples),
-        members=_in_order(evidence, planned, specs),
+        members=_in_order(evidence, planned, attacks),
     )
 
 
 def _ruling(evidence: Evidence, plans: Sequence[Plan]) -> tuple[Plan | None, int]:
     """The plan that decides which images count, and how many it covers."""
-    for kind in ("adaptive", "standard"):
+    for kind in RANKING:
         reached = [
-            (_reach(evidence, plan), plan) for plan in plans if plan.protocol.startswith(kind)
+            (_reach(evidence, plan), plan) for plan in plans if name_of(plan.protocol) == kind
         ]
         examples, plan = max(reached, key=lambda pair: pair[0], default=(0, None))
         if examples:
@@ -271,11 +304,12 @@ def _members(plan: Plan) -> tuple[Member, ...]:
 
 
 def _in_order(
-    evidence: Evidence, plans: Sequence[Plan], specs: Mapping[str, AttackSpec]
+    evidence: Evidence, plans: Sequence[Plan], attacks: Mapping[str, RecordedAttack]
 ) -> tuple[Member, ...]:
     """Stored attacks in the order of the plans, then those that no plan names."""
     planned = [member for plan in plans for member in _members(plan)]
-    rest = sorted(evidence.searches, key=lambda one: (specs[one.attack].label, one.population))
+    labels = {key: attack.spec.label for key, attack in attacks.items()}
+    rest = sorted(evidence.searches, key=lambda one: (labels[one.attack], one.population))
     return tuple(one for one in dict.fromkeys([*planned, *rest]) if one in evidence.searches)
 
 

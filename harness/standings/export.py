@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable
 from typing import Any
 
+from harness.identity import Finding
 from harness.standings.values import AttackStanding, Board, Rate, Standing
 from harness.threat import format_fraction
 
@@ -54,6 +56,11 @@ def standing_json(standing: Standing) -> dict[str, Any]:
         "adaptive_gap": standing.adaptive_gap,
         "protocols": list(standing.protocols),
         "last_lowered_by": standing.last_lowered_by,
+        "level": standing.level,
+        "lacking": list(standing.lacking),
+        "verdict": str(standing.verdict),
+        "unions": {name: _rate(rate) for name, rate in standing.unions.items()},
+        "diagnostics": [finding_json(finding) for finding in standing.findings],
         "attacks": [_attack(attack) for attack in standing.attacks],
         "failures": [
             {"attack": failure.attack, "status": failure.status, "message": failure.message}
@@ -80,6 +87,7 @@ def _attack(attack: AttackStanding) -> dict[str, Any]:
         "loss": attack.loss,
         "parameters": dict(attack.parameters),
         "population": attack.population,
+        "knowledge": attack.knowledge,
         "seeds": list(attack.seeds),
         "attacked": attack.attacked,
         "broken": attack.broken,
@@ -91,6 +99,27 @@ def _attack(attack: AttackStanding) -> dict[str, Any]:
         "queries": attack.queries,
         "seconds": attack.seconds,
     }
+
+
+def finding_json(finding: Finding) -> dict[str, Any]:
+    """What one diagnostic found, as a plain value."""
+    return {
+        "diagnostic": finding.diagnostic,
+        "state": finding.state,
+        "value": _number(finding.value),
+        "threshold": finding.threshold,
+        "note": finding.note,
+        "proof": list(finding.proof),
+        "is_adaptive": finding.is_adaptive,
+        "examples": finding.examples,
+        "seed": finding.seed,
+        "details": {name: [_number(v) for v in values] for name, values in finding.details.items()},
+    }
+
+
+def _number(value: float | None) -> float | None:
+    """JSON knows neither NaN nor infinity."""
+    return None if value is None or not math.isfinite(value) else value
 
 
 def _rate(rate: Rate | None) -> dict[str, float] | None:
@@ -119,6 +148,8 @@ _COLUMNS = (
     "adaptive_gap",
     "is_adaptive",
     "protocols",
+    "level",
+    "verdict",
     "attacks",
     "last_lowered_by",
     "seed",

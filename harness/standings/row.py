@@ -7,11 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.identity import CORRECT, AttackSpec, CheckpointRecord, Failure
+from harness.identity import CORRECT, AttackSpec, CheckpointRecord, Failure, Finding
+from harness.standings.levels import evidence_level
 from harness.standings.values import AttackStanding, Rate, Standing
 from harness.statistics import contributions, wilson
 from harness.store.bits import Bits
 from harness.store.evidence import Evidence, Member
+from harness.store.store import RecordedAttack
+
+RANKING = ("adaptive", "standard", "adaptive_quick", "standard_quick")
+"""Protocols that are enough for a rank, the one that decides first; the last two are reduced."""
+
+ADAPTIVE = frozenset({"adaptive", "adaptive_quick"})
+
+_TRANSFERRED = ("surrogate(", "stripped")
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,7 @@ class _Effect:
 
     member: Member
     spec: AttackSpec
+    knowledge: str
     attacked: Bits
     broken: Bits
     robust: Bits
@@ -57,13 +67,25 @@ class _Effect:
 def make_row(
     evidence: Evidence,
     checkpoint: CheckpointRecord,
-    specs: Mapping[str, AttackSpec],
+    specs: Mapping[str, RecordedAttack],
     failures: Sequence[Failure],
     scope: Scope,
+    findings: Sequence[Finding] = (),
 ) -> Row:
-    """Derive a row; the evidence must cover its images."""
+    """Derive a row; the evidence must cover its images.
+
+    A random model has no rank among the others: its decision is a majority (`attacks.md` 10).
+    """
     right = evidence.right[: scope.examples]
     effects = _effects(evidence, specs, right, scope)
+    names = {name_of(protocol) for protocol in scope.protocols}
+    level = evidence_level(
+        has_standard=not names.isdisjoint({"adaptive", "standard"}),
+        is_adaptive="adaptive" in names,
+        knowledge={effect.knowledge for effect in effects},
+        capabilities=checkpoint.capabilities,
+        findings=findings,
+    )
     robust = effects[-1].robust if effects else right
     attacks = tuple(_attack_standing(evidence, effect, right) for effect in effects)
     standing = Standing(
@@ -76,17 +98,22 @@ def make_row(
         clean=_rate(right),
         robust=_rate(robust),
         standard=_standard(effects, right),
-        is_adaptive=any(name.startswith("adaptive") for name in scope.protocols),
+        is_adaptive=not names.isdisjoint(ADAPTIVE),
         protocols=scope.protocols,
         attacks=attacks,
         last_lowered_by=_last_lowered_by(attacks, int(right.sum())),
         failures=tuple(failures),
+        level=level.name,
+        lacking=level.lacking,
+        findings=tuple(sorted(findings, key=lambda one: one.diagnostic)),
+        unions=_unions(effects, right),
     )
-    return Row(standing, robust, scope.is_ranked)
+    is_ranked = scope.is_ranked and not checkpoint.capabilities.is_random
+    return Row(standing, robust, is_ranked)
 
 
 def _effects(
-    evidence: Evidence, specs: Mapping[str, AttackSpec], right: Bits, scope: Scope
+    evidence: Evidence, specs: Mapping[str, RecordedAttack], right: Bits, scope: Scope
 ) -> list[_Effect]:
     broken = np.zeros((len(scope.members), len(right)), dtype=np.bool_)
     for place, member in enumerate(scope.members):
@@ -95,7 +122,8 @@ def _effects(
     return [
         _Effect(
             member,
-            specs[member.attack],
+            specs[member.attack].spec,
+            _knowledge(specs[member.attack]),
             evidence.attacked(member)[: scope.examples],
             broken[place],
             robust[place],
@@ -124,13 +152,21 @@ def _attack_standing(evidence: Evidence, effect: _Effect, right: Bits) -> Attack
         backwards=totals.backwards,
         queries=totals.queries,
         seconds=totals.seconds,
+        knowledge=effect.knowledge,
         seeds=tuple(sorted({key.seed for key in evidence.searches[effect.member]})),
     )
 
 
 def _standard(effects: Sequence[_Effect], right: Bits) -> Rate | None:
-    """The union of all attacks on the deployed logits, if one attacked every right image."""
-    chosen = [effect for effect in effects if effect.spec.surface == "logits"]
+    """The union of all attacks on the deployed logits that attack every right image.
+
+    What later stages add on the survivors is not standard, even where it climbs the logits.
+    """
+    chosen = [
+        effect
+        for effect in effects
+        if effect.spec.surface == "logits" and effect.member.population == CORRECT
+    ]
     if not any(_saw_all(effect, right) for effect in chosen):
         return None
     union = right.copy()
@@ -158,6 +194,32 @@ def _last_lowered_by(attacks: Sequence[AttackStanding], before: int) -> str:
     if strongest is not None and strongest.sole_breaks:
         return strongest.label
     return next((line.label for drop, line in reversed(drops) if drop > 0), "")
+
+
+def _knowledge(attack: RecordedAttack) -> str:
+    if attack.spec.surface.startswith(_TRANSFERRED):
+        return "transfer"
+    return attack.description.get("knowledge", "")
+
+
+def _unions(effects: Sequence[_Effect], right: Bits) -> dict[str, Rate]:
+    """What is left of all attacks of one kind."""
+    kinds = {
+        "white_box": {"white_box"},
+        "query": {"query", "decision", "none"},
+        "transfer": {"transfer"},
+    }
+    found = {}
+    for name, knowledge in kinds.items():
+        chosen = [effect.broken for effect in effects if effect.knowledge in knowledge]
+        if chosen:
+            found[name] = _rate(right & ~np.logical_or.reduce(chosen))
+    return found
+
+
+def name_of(protocol: str) -> str:
+    """`adaptive` of the key `adaptive-2`."""
+    return protocol.rpartition("-")[0]
 
 
 def _saw_all(effect: _Effect, right: Bits) -> bool:

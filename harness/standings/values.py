@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from harness.identity import CheckpointRecord, Failure, Value
+from harness.identity import CheckpointRecord, Failure, Finding, Value
+from harness.standings.levels import Verdict, verdict
 from harness.threat import ThreatModel
 
 
@@ -38,6 +39,8 @@ class AttackStanding:
         union_after: right and not broken by it or any attack before it, in the plan's order.
         sole_breaks: images that nothing else broke; None where it saw survivors only.
         forwards, backwards, queries, seconds: totals, the verifier's passes not counted.
+        knowledge: `white_box`, `query`, `decision`, `none`, or `transfer` where a surrogate or the
+            stripped twin was climbed.
         seeds: run seeds that are counted together here; an image broken under any is broken.
     """
 
@@ -56,6 +59,7 @@ class AttackStanding:
     backwards: int
     queries: int
     seconds: float
+    knowledge: str = ""
     seeds: tuple[int, ...] = ()
 
 
@@ -67,7 +71,8 @@ class Standing:
         examples: images counted: those that the most adaptive complete protocol covers.
         clean: right as they are.
         robust: right and not broken by any verified attack (the headline, an upper bound).
-        standard: right and not broken by any attack on the deployed logits; None if none ran.
+        standard: right and not broken by any attack on the deployed logits that attacks every
+            correct image (the standard suite); None if none ran.
         is_adaptive: whether an adaptive protocol is complete on these images.
         protocols: names of the protocols that are complete on these images.
         attacks: in plan order, the clean images not among them.
@@ -76,6 +81,11 @@ class Standing:
         last_lowered_by: label of the second-stage attack that lowered the union most; if none did,
             of the attack with the most sole breaks, or of the last that lowered it; else empty.
         failures: why jobs of this row ended without an outcome.
+        level: evidence level `E1` to `E4`; empty where no protocol is complete.
+        lacking: what the next level lacks, one sentence each.
+        findings: of the diagnostics, by id.
+        unions: what is left of all attacks of one kind (`white_box`, `query`, `transfer`); an
+            image that a later stage did not attack counts there as it is.
     """
 
     checkpoint: CheckpointRecord
@@ -93,6 +103,15 @@ class Standing:
     rank: tuple[int, int] | None = None
     last_lowered_by: str = ""
     failures: tuple[Failure, ...] = ()
+    level: str = ""
+    lacking: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    unions: Mapping[str, Rate] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst state of the diagnostics, and how many are in each."""
+        return verdict(self.findings)
 
     @property
     def adaptive_gap(self) -> float | None:

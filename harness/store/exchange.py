@@ -34,6 +34,7 @@ class MergeReport:
         known: how many were here already, with the same bits.
         plans: how many are new here.
         failures: how many are new here.
+        findings: how many are new here; what a diagnostic found here stays.
     """
 
     source: str
@@ -42,6 +43,7 @@ class MergeReport:
     known: int = 0
     plans: int = 0
     failures: int = 0
+    findings: int = 0
 
 
 def merge(database: Database, path: Path) -> MergeReport:
@@ -87,6 +89,9 @@ class _Merge:
             self.report.plans += queries.write_plan(self.ours, untrusted.plan(row))
         for row in self._read(queries.read_failure_rows):
             self._failure(untrusted.failure(row), specs.values())
+        for row in self._read(queries.read_finding_rows):
+            finding = untrusted.finding(row)
+            self.report.findings += queries.write_finding(self.ours, finding, renews=False)
 
     def _read(self, read: Callable[[Connection], Iterable[Item]]) -> Iterator[Item]:
         with self.source.explained():

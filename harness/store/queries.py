@@ -22,7 +22,16 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from harness.errors import HarnessError
-from harness.identity import AttackSpec, CheckpointRecord, Failure, Job, Outcome, Plan
+from harness.identity import (
+    DIAGNOSED,
+    AttackSpec,
+    CheckpointRecord,
+    Failure,
+    Finding,
+    Job,
+    Outcome,
+    Plan,
+)
 from harness.store import rows, schema
 from harness.threat import ThreatModel
 
@@ -194,6 +203,29 @@ def write_failure(connection: Connection, failure: Failure) -> bool:
     return earlier.rowcount == 0
 
 
+_FINDING_KEY = ("function_id", "images_id", "norm", "epsilon", "diagnostic")
+
+
+def write_finding(connection: Connection, finding: Finding, *, renews: bool = True) -> bool:
+    """Record a finding, in place of an earlier one of the same diagnostic; whether it is new.
+
+    Args:
+        connection: to write on.
+        finding: what to record.
+        renews: whether it takes the earlier one's place or leaves it.
+    """
+    ids = references(connection, finding.checkpoint, finding.dataset, finding.images)
+    row, table = rows.finding_row(finding) | ids, schema.finding
+    earlier = 0
+    if renews:
+        mine = (table.c[name] == row[name] for name in _FINDING_KEY)
+        earlier = connection.execute(delete(table).where(*mine)).rowcount
+        failed = schema.failure
+        same = (failed.c[name] == row[name] for name in _FINDING_KEY[:-1])
+        connection.execute(delete(failed).where(*same, failed.c.attack == DIAGNOSED))
+    return insert_once(connection, table, row) and earlier == 0
+
+
 def read_checkpoint_rows(connection: Connection) -> Iterable[rows.Row]:
     """Checkpoints with the digest of their function, by name."""
     table = schema.checkpoint
@@ -261,6 +293,13 @@ def read_failure_rows(
 ) -> Iterable[rows.Row]:
     """Failures with the names of what they refer to, in the order they were recorded."""
     return _rows_of(connection, schema.failure, where)
+
+
+def read_finding_rows(
+    connection: Connection, where: ColumnElement[bool] | None = None
+) -> Iterable[rows.Row]:
+    """Findings with the names of what they refer to, in the order they were recorded."""
+    return _rows_of(connection, schema.finding, where)
 
 
 def read_images(connection: Connection) -> list[rows.Images]:

@@ -16,6 +16,7 @@ from harness.identity import (
     Capabilities,
     CheckpointRecord,
     Failure,
+    Finding,
     Job,
     Outcome,
     Plan,
@@ -287,6 +288,46 @@ def failure_of(row: Row) -> Failure:
     names = ("checkpoint", "dataset", "images", "attack")
     rest = ("status", "message", "created", "first", "last")
     return Failure(threat=threat_of(row), **{name: row[name] for name in names + rest})
+
+
+_FINDING = (
+    "seed",
+    "examples",
+    "diagnostic",
+    "state",
+    "value",
+    "threshold",
+    "note",
+    "created",
+)
+
+
+def finding_row(finding: Finding) -> dict[str, Any]:
+    """All columns of a finding but the rows it refers to."""
+    plain = {name: getattr(finding, name) for name in _FINDING}
+    return (
+        threat_row(finding.threat)
+        | plain
+        | {
+            "proof": list(finding.proof),
+            "is_adaptive": int(finding.is_adaptive),
+            "details": {name: list(values) for name, values in finding.details.items()},
+        }
+    )
+
+
+def finding_of(row: Row) -> Finding:
+    """What `finding_row` wrote, with the names of what it refers to."""
+    return Finding(
+        checkpoint=row["checkpoint"],
+        dataset=row["dataset"],
+        images=row["images"],
+        threat=threat_of(row),
+        proof=tuple(row["proof"]),
+        is_adaptive=bool(row["is_adaptive"]),
+        details={name: tuple(values) for name, values in row["details"].items()},
+        **{name: row[name] for name in _FINDING},
+    )
 
 
 def run_row(run: Run) -> dict[str, Any]:

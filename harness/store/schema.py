@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision these tables belong to; a test compares it with the newest file of `migrations/`."""
 
 
@@ -226,4 +226,26 @@ failure = Table(
     _text("message"),
     _text("created"),
     UniqueConstraint("function_id", "images_id", "norm", "epsilon", "attack", "first", "last"),
+)
+
+finding = Table(
+    "finding",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _of_function(),
+    _refers_to("images"),
+    _text("norm"),
+    _text("epsilon"),
+    _count("seed"),
+    _count("examples"),
+    _text("diagnostic"),
+    _text("state"),
+    Column("value", Float(53), nullable=True),
+    _text("threshold"),
+    _json("proof"),
+    _text("note"),
+    _count("is_adaptive"),
+    _json("details"),
+    _text("created"),
+    UniqueConstraint("function_id", "images_id", "norm", "epsilon", "diagnostic"),
 )

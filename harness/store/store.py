@@ -14,7 +14,7 @@ from typing import Self
 from sqlalchemy import ColumnElement, and_, update
 
 from harness.errors import unknown_name
-from harness.identity import AttackSpec, CheckpointRecord, Failure, Outcome, Plan
+from harness.identity import AttackSpec, CheckpointRecord, Failure, Finding, Outcome, Plan
 from harness.store import queries, rows, schema
 from harness.store.database import Database
 from harness.store.exchange import MergeReport, merge
@@ -314,6 +314,26 @@ class Store:
         )
         with self._database.reading() as connection:
             return [rows.failure_of(row) for row in queries.read_failure_rows(connection, where)]
+
+    def record_finding(self, finding: Finding) -> bool:
+        """Store what a diagnostic found, in place of what it found before; whether it is new."""
+        dated = replace(finding, created=finding.created or _now())
+        with self._database.writing() as connection:
+            return queries.write_finding(connection, dated)
+
+    def findings(
+        self,
+        checkpoint: str | None = None,
+        *,
+        images: str | None = None,
+        threat: ThreatModel | None = None,
+    ) -> list[Finding]:
+        """What diagnostics found, the latest of each, in the order they were recorded."""
+        where = queries.restricted(
+            schema.finding, checkpoint=checkpoint, images=images, threat=threat
+        )
+        with self._database.reading() as connection:
+            return [rows.finding_of(row) for row in queries.read_finding_rows(connection, where)]
 
     def start_run(self, command: str, *, versions: Mapping[str, str], device: str) -> str:
         """Store that a command began; the id that `record` and `finish_run` take."""

@@ -15,6 +15,7 @@ from harness.identity import (
     Capabilities,
     CheckpointRecord,
     Failure,
+    Finding,
     Outcome,
     Plan,
     Runtime,
@@ -31,6 +32,7 @@ _LINE = re.compile(r"[^\x00-\x1f\x7f]{0,500}")
 _PROSE = re.compile(r"[^\x00-\x08\x0b-\x1f\x7f]{0,20000}")
 _MOST_ENTRIES = 1000
 _MOST_EPOCHS = 100_000
+_MOST_WORDS = 100
 
 
 def checkpoint(row: rows.Row) -> CheckpointRecord:
@@ -124,6 +126,26 @@ def failure(row: rows.Row) -> Failure:
     return rows.failure_of(row)
 
 
+def finding(row: rows.Row) -> Finding:
+    """A finding of a known state whose numbers are numbers and whose proof are images."""
+    _owner(row)
+    _integer(row["seed"], "seed", least=-rows.LARGEST_INTEGER)
+    _integer(row["examples"], "examples", most=rows.LARGEST_INDEX)
+    _text(row["diagnostic"], "diagnostic", _WORD)
+    _text(row["state"], "state", re.compile("green|amber|red|not_run"))
+    if row["value"] is not None and type(row["value"]) not in (int, float):
+        raise TypeError(f"the value of a finding is {row['value']!r:.80}")
+    for name in ("threshold", "note"):
+        _text(row[name], name, _PROSE)
+    _integer(row["is_adaptive"], "is_adaptive", most=1)
+    _text(row["created"], "created", _TIME)
+    for index in _sequence(row["proof"], "proof", most=_MOST_EPOCHS):
+        _integer(index, "proof", most=rows.LARGEST_INDEX)
+    for name, values in _entries(row["details"], "details").items():
+        _numbers(values, name)
+    return rows.finding_of(row)
+
+
 def images(value: rows.Images) -> rows.Images:
     """A dataset with a name, a digest and class names."""
     _text(value.name, "dataset", _LINE)
@@ -176,14 +198,19 @@ def _runtime(value: Any) -> None:
 
 
 def _capabilities(value: Any) -> None:
-    found = Capabilities(**_mapping(value, "capabilities"))
+    entries = _entries(value, "capabilities")
+    for field in fields(Capabilities):
+        if isinstance(field.default, tuple):
+            for word in _sequence(entries.get(field.name, []), field.name, most=_MOST_WORDS):
+                _text(word, field.name, _WORD)
+    found = Capabilities.from_json(entries)
     for field in fields(Capabilities):
         given, default = getattr(found, field.name), field.default
         allowed = (int, float) if isinstance(default, float) else (type(default),)
         if field.name == "classes":
             allowed = (int,)
         if type(given) not in allowed:
-            raise TypeError(f"capability {field.name} is {given!r}")
+            raise TypeError(f"capability {field.name} is {given!r:.80}")
     _integer(found.classes, "classes", least=1, most=1_000_000)
     _integer(found.auxiliary, "auxiliary", most=10_000)
 

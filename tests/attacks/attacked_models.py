@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from harness.attacks.attack import attack_spec, run_attack
 from harness.attacks.geometry import Ball
-from harness.attacks.search import Search
+from harness.attacks.search import Guides, Search
 from harness.attacks.streams import Streams
 from harness.attacks.surfaces import Logits, Surface
 from harness.identity import AttackSpec
 from harness.models.network import gate_rows
-from harness.outputs import Outputs, Select
+from harness.outputs import Outputs, Select, Stripped
 from harness.threat import ThreatModel
 
 
@@ -53,8 +53,12 @@ class Always:
 class PixelGate:
     """Reverse attention by hand (`ancra.md` section 8): features are the pixels.
 
-    `p = W z + b`, gate class by `select`, `p' = W (W[c] * z) + b`. Records every `select`.
+    `p = W z + b`, gate class by `select`, `p' = W (W[c] * z) + b`; stripped it decides by `p`.
+    Records every `select`.
     """
+
+    def __repr__(self) -> str:
+        return "PixelGate"  # the same in every process: names of tests are made of it
 
     def __init__(self, weight: list[list[float]], bias: list[float]) -> None:
         self.weight, self.bias = torch.tensor(weight).float(), torch.tensor(bias)
@@ -64,8 +68,16 @@ class PixelGate:
         self.selects.append(select)
         features = images.flatten(1)
         first = features @ self.weight.T + self.bias
-        rows = gate_rows(first, self.weight, select)
-        return Outputs((rows * features) @ self.weight.T + self.bias, (first,), features)
+        if isinstance(select, Stripped):
+            return Outputs(first, (), features)
+        gated = gate_rows(first, self.weight, select) * features
+        logits = gated @ self.weight.T + self.bias
+        return Outputs(logits, (first,), features, 1.0, (features,), gated)
+
+    def double(self) -> PixelGate:
+        """The same in float64, for finite differences."""
+        self.weight, self.bias = self.weight.double(), self.bias.double()
+        return self
 
 
 class Times(nn.Module):
@@ -101,6 +113,12 @@ def pictures(count: int, *shape: int, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, (count, *shape), generator=generator).float() / 255
 
 
+def guides_like(images: Tensor, classes: int = 10) -> Guides:
+    """Three training images per class, for attacks that draw from them."""
+    labels = torch.arange(3 * classes) % classes
+    return Guides(pictures(len(labels), *images.shape[1:], seed=7), labels)
+
+
 def search_on(
     model: object,
     images: Tensor,
@@ -120,6 +138,7 @@ def search_on(
         labels,
         streams,
         drops_broken=drops_broken,
+        guides=guides_like(images),
     )
 
 

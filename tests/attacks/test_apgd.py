@@ -4,9 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from attacked_models import Always, Linear, attacked, linf, pictures, small_convolution
+from attacked_models import (
+    Always,
+    Linear,
+    attacked,
+    linf,
+    pictures,
+    search_on,
+    small_convolution,
+)
 
-from harness.attacks.apgd import _examine, _remember_best, _State, _step, checkpoints
+from harness.attacks.apgd import _examine, _remember_best, _State, _step, apgd_ce, checkpoints
 from harness.attacks.attack import attack_spec
 from harness.attacks.geometry import Ball
 from harness.attacks.losses import LOSSES
@@ -97,7 +105,7 @@ def test_the_step_is_halved_when_the_best_loss_stands_still_unless_it_was_just_h
 def test_each_look_back_covers_the_iterations_since_the_last(monkeypatch):
     windows = []
 
-    def spy(state, window):
+    def spy(state, window, parity):
         windows.append(window)
         assert not state.increases.any()  # an unchanged loss has not increased
 
@@ -125,6 +133,63 @@ def test_a_halved_image_goes_back_to_its_best_point_at_rest_and_the_others_go_on
     assert state.loss.tolist() == [3.0, 0.0]
     assert float(state.candidate[1]) == pytest.approx(0.4)
     assert float(state.previous[1]) == pytest.approx(0.2)
+
+
+def test_with_parity_a_halved_image_keeps_the_momentum_and_loss_of_the_point_it_left():
+    best, left = one(0.6), one(0.1)
+    state = state_of(
+        candidate=one(0.4),
+        previous=left,
+        best=best,
+        best_gradient=best,
+        best_loss=torch.tensor([3.0]),
+        loss=torch.tensor([1.0]),
+    )
+    _examine(state, 22, parity=True)
+    assert state.halved_at_check.tolist() == [True]
+    assert float(state.candidate) == float(best)
+    assert float(state.gradient) == float(best)
+    assert float(state.previous) == float(left)
+    assert state.loss.tolist() == [1.0]
+
+
+@pytest.mark.parametrize(("offset", "parity", "climbed"), [(-9, True, 0), (-9, False, 1)])
+def test_with_parity_the_first_comparison_is_with_zero(monkeypatch, offset, parity, climbed):
+    """A loss that rises by 1 per look and stays below 0 has never risen above 0."""
+    counts = []
+
+    def spy(state, window, parity):
+        del window, parity
+        counts.append(state.increases.tolist())
+
+    monkeypatch.setattr("harness.attacks.apgd._examine", spy)
+    looks = iter(range(offset, 0))
+
+    def rising(logits, labels, targets=None):
+        return 0 * logits[:, 0] + next(looks)
+
+    search = search_on(Always(), pictures(1, 3, 4, 4), torch.tensor([0]), linf("1/255"))
+    apgd_ce(search, loss=rising, steps=1, parity=parity)
+    assert counts == [[climbed]]
+
+
+def test_with_parity_nothing_leaves_a_run_and_restarts_attack_what_stands():
+    images, model = pictures(12, 3, 8, 8), Handle(small_convolution(), 10)
+    labels = model(images).logits.argmax(1)
+    seen = []
+
+    def recorded(candidates, *, select=None):
+        seen.append(len(candidates))
+        return model(candidates)
+
+    spec = attack_spec("apgd_ce", steps=3, restarts=2, parity=True)
+    search = attacked(spec, recorded, images, labels, linf("4/255"))
+    assert seen[:5] == [12] * 5  # the clean images, the start and three steps
+    standing = seen[6]
+    assert 0 < standing < 12
+    assert seen[5] == 12 - standing  # what broke is judged once more inside the exact ball
+    assert seen[6:10] == [standing] * 4
+    assert int(search.broken.sum()) >= 12 - standing
 
 
 def test_the_best_point_moves_only_to_a_strictly_larger_loss():

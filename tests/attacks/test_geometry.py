@@ -134,8 +134,12 @@ def test_projection_leaves_points_inside_as_they_are(threat):
 def test_starts_lie_in_ball_and_box(threat, start):
     clean = pictures(20, 3, 8, 8)
     ball = Ball.around(clean, threat)
-    found = getattr(ball, start)(torch.rand(clean.shape))
+    draws = [torch.rand(clean.shape)]
+    if start == "random_start":
+        draws.append(torch.rand(20, 1, 1, 1))
+    found = getattr(ball, start)(*draws)
     assert torch.equal(ball.project(found), found)
+    assert ball.contains(found).all()
     if threat.epsilon == 0:
         assert torch.equal(found, clean)
 
@@ -154,6 +158,36 @@ def test_a_random_start_is_uniform_in_the_linf_ball():
     offset = (Ball.around(clean, linf("1/10")).random_start(uniform) - clean).flatten() / 0.1
     assert float(offset.mean()) == pytest.approx(0, abs=0.01)
     assert float(offset.square().mean()) == pytest.approx(1 / 3, abs=0.01)
+
+
+def test_the_radius_draw_is_the_share_of_epsilon_and_leaves_the_direction_alone():
+    clean = torch.full((4, 1, 3, 3), 0.5)
+    ball = Ball.around(clean, l2("1/10"))
+    uniform = torch.rand(clean.shape, generator=torch.Generator().manual_seed(0))
+    units = []
+    for share in (0.25, 0.5, 1.0):
+        offset = ball.random_start(uniform, torch.full((4, 1, 1, 1), share)) - clean
+        length = per_image_norm(offset)
+        torch.testing.assert_close(length, torch.full_like(length, 0.1 * share), rtol=1e-5, atol=0)
+        units.append(offset / length)
+    cube = 2 * uniform - 1
+    for unit in units:
+        torch.testing.assert_close(unit, cube / per_image_norm(cube), rtol=1e-4, atol=1e-6)
+
+
+def test_an_l2_start_without_draws_for_its_radius_is_a_bug():
+    clean = torch.full((4, 1, 3, 3), 0.5)
+    with pytest.raises(ValueError, match="draws for its radius"):
+        Ball.around(clean, l2("1/10")).random_start(torch.rand(clean.shape))
+
+
+def test_a_linf_start_is_the_clean_image_plus_epsilon_times_the_draws_whatever_the_radius():
+    clean = pictures(4, 3, 8, 8)
+    ball = Ball.around(clean, linf("8/255"))
+    uniform = torch.rand(clean.shape, generator=torch.Generator().manual_seed(0))
+    found = ball.random_start(uniform)
+    assert torch.equal(found, ball.project(clean + ball.epsilon * (2 * uniform - 1)))
+    assert torch.equal(found, ball.random_start(uniform, torch.zeros(4, 1, 1, 1)))
 
 
 @pytest.mark.parametrize("threat", [linf("1/10"), l2("1/10")], ids=str)

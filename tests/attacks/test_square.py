@@ -4,10 +4,22 @@ import itertools
 
 import pytest
 import torch
-from attacked_models import Always, Linear, linf, pictures, search_on, small_convolution
+from attacked_models import (
+    Always,
+    Linear,
+    attacked,
+    l2,
+    linf,
+    pictures,
+    search_on,
+    small_convolution,
+)
+from pyautoattack.square import SquareAttack
+from test_linear_models import distances, epsilons, problem
 
 from harness.attacks.attack import attack_spec, run_attack
 from harness.attacks.square import square, window_side
+from harness.attacks.square_bumps import Bumps, bump, bump_side, move_mass
 from harness.attacks.surfaces import Auxiliary
 from harness.evaluation.handle import Handle
 from harness.outputs import Outputs
@@ -133,3 +145,139 @@ def test_restarts_see_only_what_is_left_and_draw_anew():
     assert search.broken.tolist() == [True, True, False]
     assert search.looks[2] == 100
     assert not torch.equal(model.seen[0][2], model.seen[-50][0])
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 5, 8, 13, 29])
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_bumps_are_those_of_the_reference(side, is_turned):
+    expected = reference_bump(Reference(None), side, is_turned)
+    assert torch.allclose(bump(side, is_turned=is_turned).float(), expected, atol=1e-6)
+
+
+def test_a_bump_by_hand():
+    """Side 4: two halves of two rows; the top adds 1, 1/4 and 1/9, one step away 1/4 and 1/9."""
+    top, foot, far = 1 + 1 / 4 + 1 / 9, 1 / 4 + 1 / 9, 1 / 9
+    hill = torch.tensor([[far, foot, foot, foot], [far, foot, top, foot]], dtype=torch.float64)
+    expected = torch.cat([hill, -hill])
+    assert torch.allclose(bump(4, is_turned=False), expected / expected.norm())
+
+
+@pytest.mark.parametrize(
+    ("query", "side"),
+    [(0, 29), (11, 21), (51, 15), (201, 11), (501, 7), (1001, 5), (2001, 5), (4001, 3), (9000, 3)],
+)
+def test_windows_of_bumps_have_the_next_odd_side(query, side):
+    assert bump_side(query, 0.8, 32, 32) == side
+    assert bump_side(query, 0.8, 2, 32) == 2
+
+
+def test_moving_mass_empties_one_window_spends_the_budget_and_leaves_the_rest():
+    generator = torch.Generator().manual_seed(0)
+    difference = torch.randn(4, 3, 9, 9, generator=generator, dtype=torch.float64)
+    norm = difference.flatten(1).norm(dim=1)
+    epsilon = float(norm.max()) * 1.1
+    bumps = bump(3, is_turned=False) * torch.tensor([1.0, -1.0, 1.0])[None, :, None, None]
+    bumps = bumps.expand(4, 3, 3, 3)
+    moved = move_mass(difference, bumps, corners=((1, 2), (3, 4)), epsilon=epsilon)
+    assert torch.allclose(moved.flatten(1).norm(dim=1), torch.tensor(epsilon).double())
+    outside = torch.ones(9, 9, dtype=torch.bool)
+    outside[1:4, 2:5], outside[3:6, 4:7] = False, False
+    assert torch.equal(moved[..., outside], difference[..., outside])
+    emptied = torch.zeros(9, 9, dtype=torch.bool)
+    emptied[3:6, 4:7], emptied[1:4, 2:5] = True, False
+    assert not moved[..., emptied].any()
+    held = difference[..., ~outside].square().sum(-1)
+    spent = (epsilon**2 - norm**2) / 3
+    first = moved[:, :, 1:4, 2:5].square().sum((2, 3))
+    assert torch.allclose(first, held + spent[:, None])
+    old = difference[:, :, 1:4, 2:5]
+    shape = bumps + old / old.square().sum((2, 3), keepdim=True).sqrt()
+    cosine = torch.cosine_similarity(moved[:, :, 1:4, 2:5].flatten(2), shape.flatten(2), dim=2)
+    assert torch.allclose(cosine, torch.ones(4, 3, dtype=torch.float64))
+
+
+def reference_bump(reference, side, is_turned):
+    """The reference turns its bumps at random: undo or add the turn."""
+    found = reference.base_eta(side)
+    upright = bool((found[: side // 2] > 0).all() and (found[side // 2 :] < 0).all())
+    return found if upright != is_turned else found.T
+
+
+class Reference(SquareAttack):
+    """The reference, with every random number handed to it."""
+
+    def __init__(self, predict, draws=(), **settings):
+        super().__init__(predict, norm="L2", resc_schedule=False, device="cpu", **settings)
+        self.draws = iter(draws)
+
+    def base_eta(self, side):
+        return super().eta(side)
+
+    def eta(self, side):
+        return reference_bump(self, side, next(self.draws))
+
+    def random_int(self, low=0, high=1, shape=None):
+        return next(self.draws)
+
+    def random_choice(self, shape):
+        return next(self.draws)
+
+
+def draws_of(bumps, queries, height, width):
+    """What one of our runs draws, in the order in which the reference asks for it."""
+    for tile in range(bumps.grid.shape[1]):
+        yield bool(bumps.grid_turns[tile] >= 0.5)
+        yield bumps.grid[:, tile, :, None, None]
+    for query in range(queries):
+        side = bump_side(query, bumps.p_init, height, width)
+        top, second_top, left, second_left = (
+            int(bumps.places[query, number] * (size - side + 1))
+            for number, size in enumerate((height, height, width, width))
+        )
+        yield from (top, left, second_top, second_left)
+        yield bool(bumps.places[query, 4] >= 0.5)
+        yield bumps.colours[:, query, :, None, None]
+
+
+def test_in_l2_it_walks_the_path_of_the_reference_on_the_same_random_numbers():
+    network, images = Handle(small_convolution(side=16), 10), pictures(4, 3, 16, 16)
+    ours, theirs = Watched(network), Watched(network)
+    labels = network(images).logits.argmax(1)
+    threat, queries = l2("1/50"), 120
+    search = search_on(ours, images, labels, threat)
+    bumps = Bumps.drawn(search, torch.arange(4), queries + 1, 0.5, 0)
+    reference = Reference(
+        lambda candidates: theirs(candidates).logits.clone(),
+        draws_of(bumps, queries, 16, 16),
+        n_queries=queries,
+        eps=float(threat.epsilon),
+        p_init=0.5,
+    )
+    reference.init_hyperparam(images)
+    reference.attack_single_run(images, labels)
+    run_attack(attack_spec("square", queries=queries + 1, p_init=0.5), search)
+    assert not search.broken.any()
+    assert len(ours.seen) == len(theirs.seen) == queries + 1
+    for query, (mine, other) in enumerate(zip(ours.seen, theirs.seen, strict=True)):
+        assert torch.allclose(mine, other, atol=2e-6), query
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 9), (1, 1, 1), (2, 8, 8), (1, 28, 28)])
+def test_in_l2_every_candidate_spends_the_whole_budget(shape):
+    images = torch.full((3, *shape), 0.5)
+    model = Watched(Always())
+    search = search_on(model, images, torch.zeros(3, dtype=torch.long), l2("1/4"))
+    run_attack(attack_spec("square", queries=30), search)
+    lengths = torch.stack([(seen - images).flatten(1).norm(dim=1) for seen in model.seen])
+    assert torch.allclose(lengths, torch.tensor(0.25), atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_in_l2_it_comes_near_on_linear_models_and_never_below(seed):
+    model, images, labels = problem(2, seed, channels=1)
+    distance = distances(model, images, labels, "l2")
+    for epsilon in epsilons(distance):
+        spec = attack_spec("square", queries=600, p_init=0.3)
+        broken = attacked(spec, model, images, labels, l2(str(float(epsilon)))).broken
+        assert not broken[distance > epsilon].any()
+        assert broken[distance < 0.7 * epsilon].all()

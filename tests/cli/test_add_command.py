@@ -15,6 +15,14 @@ from harness.store.store import Store
 QUICK = ("--attacks", "fgsm", "--examples", 10, "--workers", 1)
 
 
+QUANTISED = """
+def quantised():
+    model = build()
+    model.register_forward_pre_hook(lambda _, given: (given[0].mul(15).round() / 15,))
+    return model
+"""
+
+
 class Malicious:
     """Writes a file where somebody unpickles it."""
 
@@ -42,6 +50,16 @@ def test_adding_says_what_was_seen(add):
 
     assert found.out == "mine: 650 parameters, 10 classes, 0 auxiliary outputs\n"
     assert "harness eval mine" in found.err
+
+
+def test_adding_says_what_standard_attacks_would_miss_and_what_answers_it(add, model_file):
+    with model_file.open("a") as file:
+        file.write(QUANTISED)
+    found = add("mine", "quantised")
+
+    assert "without a gradient: round; answered by straight_through(T) (A4, A11)" in found.out
+    assert "input_transformation: images are transformed first" in found.out
+    assert "the adaptive protocol is compulsory" in found.out
 
 
 def test_the_path_of_a_model_may_be_relative_and_the_command_run_elsewhere_later(

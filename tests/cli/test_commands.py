@@ -26,6 +26,21 @@ PROMISED = {
         *("--examples", "--norm", "--epsilon", "--seed", "--batch-size", "--json", "--bits"),
         *("--no-download", "--dry-run"),
     },
+    "search": {
+        "names",
+        *("--all", "--budget", "--dataset", "--data-dir", "--examples", "--norm", "--epsilon"),
+        *("--seed", "--workers", "--json", "--no-download"),
+    },
+    "diagnose": {
+        "names",
+        *("--all", "--only", "--dataset", "--data-dir", "--examples", "--norm", "--epsilon"),
+        *("--seed", "--workers", "--json", "--no-download"),
+    },
+    "corrupt": {
+        "names",
+        *("--all", "--corruptions", "--severities", "--dataset", "--data-dir", "--corrupted-dir"),
+        *("--examples", "--batch-size", "--workers", "--json", "--no-download"),
+    },
     "list": {"kind", "--json"},
     "show": {"name"},
     "remove": {"name"},
@@ -34,6 +49,7 @@ PROMISED = {
     "site": {"--out"},
     "data fetch": {"dataset"},
     "demo": {"--out"},
+    "museum": {"--only", "--json"},
 }
 
 
@@ -67,14 +83,17 @@ def test_list_knows_exactly_these_kinds():
     assert kind.type.choices == (
         "defenses",
         "attacks",
+        "surfaces",
         "protocols",
+        "diagnostics",
+        "corruptions",
         "datasets",
         "architectures",
         "checkpoints",
     )
 
 
-@pytest.mark.parametrize("path", ["train", "add", "eval", "list", "demo"])
+@pytest.mark.parametrize("path", ["train", "add", "eval", "search", "diagnose", "list", "demo"])
 def test_devices_are_auto_cpu_and_cuda(path):
     (device,) = (p for p in _command(path).params if p.name == "device")
 

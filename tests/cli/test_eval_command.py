@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from harness.attacks.attack import ATTACKS
 from harness.statistics import wilson
 from harness.store.store import Store
 
-QUICK = ("--attack", "pgd(steps=2)", "--workers", 1, "-q")
+QUICK = ("--attack", "pgd(steps=3)", "--workers", 1, "-q")
 ROW = {
     "name": str,
     "status": str,
@@ -82,16 +83,22 @@ def test_fractions_and_totals_agree_with_each_other(stored, harness):
         assert row["interval"] == pytest.approx(wilson(round(10 * robust), 10))
         for attack in row["attacks"]:
             assert attack["seconds"] >= 0
-            assert attack["forwards"] >= attack["backwards"] >= 0
-            assert (attack["queries"] > 0) == (attack["attack"] == "square")
+            entry, is_asked = ATTACKS[attack["attack"]], attack["attacked"] > 0
+            assert (attack["forwards"] > 0) is is_asked
+            assert (attack["queries"] > 0) is (is_asked and entry.knowledge != "white_box")
+            assert attack["backwards"] == 0 or entry.knowledge == "white_box"
 
 
 def test_the_adaptive_protocol_attacks_what_a_gated_model_exposes(stored, harness):
     gated, plain = harness("eval", "--all", "--adaptive", "--examples", 10, "--json").json()
     surfaces = [{attack["surface"] for attack in row["attacks"]} for row in (gated, plain)]
 
-    assert {"logits", "auxiliary(0)", "auxiliary(1)", "sum(2)", "label_gate"} <= surfaces[0]
-    assert surfaces[1] == {"logits", "rescaled(std)", "training_loss"}
+    pool = {name for name in surfaces[0] if name.startswith("surrogate(")}
+    exposed = {"auxiliary(0)", "auxiliary(1)", "sum(2)", "label_gate", "stripped", "features(0)"}
+    assert exposed | {"logits", "training_loss"} <= surfaces[0]
+    assert surfaces[1] == {"logits", "features", "training_loss"}
+    with Store.open() as store:
+        assert pool == {f"surrogate({store.checkpoint('plain').digest[:12]})"}  # trades
 
 
 def test_a_robust_accuracy_is_the_union_of_what_was_asked_for_and_of_nothing_else(stored, harness):
@@ -130,7 +137,6 @@ def test_quiet_says_nothing_but_the_results(stored, harness):
 def test_what_a_model_prints_stays_out_of_the_results(add, harness):
     add("loud", "chatty")
     found = harness("eval", "loud", *QUICK, "--examples", 5, "--json")
-
     assert found.json()[0]["status"] == "ok"
     assert "prints on every pass" in found.err
 
@@ -184,11 +190,11 @@ def test_all_in_an_empty_database_says_what_to_do_next(harness):
 def test_the_default_is_the_standard_protocol_on_all_of_a_small_test_set(stored, harness):
     (row,) = harness("eval", "plain", "--dry-run", "--json").json()
 
-    assert row["images"] == 6 * 490  # clean, fgsm, pgd, apgd_ce, apgd_t, square; 10 are stored
+    assert row["images"] == 6 * 490  # clean and five attacks; 10 are stored
     (done,) = harness("eval", "plain", "--examples", 10, "--json").json()
     assert done["protocol"] == "standard"
     assert [attack["attack"] for attack in done["attacks"]] == [
-        *("fgsm", "pgd", "apgd_ce", "apgd_t", "square")
+        *("apgd_ce", "apgd_t", "fab_t", "square", "pgd")
     ]
 
 
@@ -300,7 +306,7 @@ def test_batch_size_changes_no_bit(stored, harness):
 def test_a_seed_draws_other_random_numbers_and_is_stored_apart(stored, harness):
     for seed in (0, 1):
         harness("eval", "plain", *QUICK, "--examples", 20, "--seed", seed)
-    found = [o for o in _outcomes() if o.job.attack.label == "pgd(steps=2)@logits:ce"]
+    found = [o for o in _outcomes() if o.job.attack.label == "pgd(steps=3)@logits:ce"]
     best = [np.array(o.columns["loss_best"]) for o in found]
 
     assert [o.job.seed for o in found] == [0, 1]
@@ -327,13 +333,13 @@ def test_the_other_norm_takes_its_own_epsilon(stored, harness):
 
 
 def test_attacks_by_hand_keep_their_order_and_their_parameters(stored, harness):
-    options = ("--attacks", "fgsm,pgd(steps=2,loss=margin)", "--attack", "fgsm", *QUICK)
+    options = ("--attacks", "fgsm,pgd(steps=3,loss=margin)", "--attack", "fgsm", *QUICK)
     (row,) = harness("eval", "plain", *options, "--examples", 5, "--json").json()
 
     assert [attack["label"] for attack in row["attacks"]] == [
         "fgsm@logits:ce",
-        "pgd(steps=2)@logits:margin",
-        "pgd(steps=2)@logits:ce",
+        "pgd(steps=3)@logits:margin",
+        "pgd(steps=3)@logits:ce",
     ]
 
 
@@ -428,8 +434,9 @@ def test_a_dry_run_runs_and_stores_nothing(stored, harness, monkeypatch):
     ).json()
 
     assert found.code == 0
-    assert "4 pieces of work on 240 images" in found.out  # 10 of 130 are stored, clean and fgsm
-    assert (counted[0]["pieces"], counted[0]["images"]) == (4, 240)
+    # clean and fgsm in two slices each; the clean images of 10 are stored
+    assert "4 pieces of work on 250 images" in found.out
+    assert (counted[0]["pieces"], counted[0]["images"]) == (4, 250)
     assert (stored / "results.db").read_bytes() == before
 
 

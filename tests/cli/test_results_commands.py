@@ -64,7 +64,7 @@ def test_show_tells_a_defense_with_its_settings(harness, name):
 def test_show_tells_a_checkpoint_with_all_its_attacks(stored, harness):
     found = harness("show", "gated")
 
-    for word in ("trades_ancra on digits, linf 1/5", "apgd_ce@auxiliary(0):ce"):
+    for word in ("trades_ancra on digits, linf 1/5", "apgd_ce(steps=2)@auxiliary(0):ce"):
         assert word in found.out
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.data import DATASETS, dataset, fetch, load
+from harness.data import DATASETS, dataset, fetch, is_here, load
 from harness.data.datasets import Layout, Pixels, Source
 from harness.errors import HarnessError
 
@@ -103,6 +103,20 @@ def test_what_was_fetched_is_loaded_from_the_cache_ever_after(toy, cache):
         "toy-test.safetensors",
         "toy-train.safetensors",
     ]
+
+
+def test_a_split_is_here_once_it_needs_no_fetching(toy, cache, tmp_path):
+    toy()
+    assert not is_here("toy", "train")
+    assert not is_here("toy", "train", data_dir=tmp_path / "nowhere")
+    fetch("toy")
+    assert is_here("toy", "train")
+    assert is_here("toy", "train", data_dir=cache)
+    (cache / "toy-train.safetensors").unlink()
+    assert (is_here("toy", "train"), is_here("toy", "test")) == (False, True)
+    assert not is_here("toy", "train", data_dir=cache)
+    assert is_here("digits", "train")
+    assert not cache.joinpath("toy-train.safetensors").exists()  # asking fetches nothing
 
 
 def test_a_folder_that_fetch_wrote_is_read_with_data_dir(toy, tmp_path):

@@ -33,7 +33,8 @@ SPECS = [
     attack_spec("fgsm"),
     attack_spec("pgd", steps=3, restarts=2),
     attack_spec("apgd_ce", steps=4),
-    attack_spec("apgd_dlr", steps=4, surface="rescaled(std)"),
+    attack_spec("apgd_dlr", steps=4),
+    attack_spec("apgd_ce", steps=4, loss="ce(std)"),
     attack_spec("apgd_t", steps=2, targets=3),
     attack_spec("square", queries=12),
 ]
@@ -42,6 +43,9 @@ AWARE = [
     attack_spec("apgd_ce", steps=3, surface="auxiliary(0)"),
     attack_spec("apgd_dlr", steps=3, surface="sum(2)"),
     attack_spec("pgd", steps=3, surface="label_gate"),
+    attack_spec("pgd", steps=3, surface="two_phase"),
+    attack_spec("apgd_ce", steps=3, surface="mixed"),
+    attack_spec("pgd", steps=3, surface="stripped", eot=2),
     attack_spec("apgd_ce", steps=3, surface="straight_through(0.1)"),
     attack_spec("square", queries=10, surface="auxiliary(1)"),
 ]
@@ -57,7 +61,7 @@ def plain():
 def gated():
     module, pixels = reverse_attention_network(), random_pixels(1, 8, 8)
     data = split_of(pixels, labelled_by(module, pixels))
-    return subject_of(module, auxiliary=2, select=True), data
+    return subject_of(module, auxiliary=2, select=True, strip=True), data
 
 
 def cases():
@@ -109,7 +113,10 @@ def test_an_outcome_agrees_with_itself(kind, spec, request):
     labels = data.labels
     assert torch.equal(columns["predicted"] != labels, broken)
     assert torch.equal(columns["first_success"] >= 0, broken)
-    assert torch.equal(columns["distance"] > 0, broken)
+    assert (columns["distance"][broken] > 0).all()
+    assert torch.equal(columns["margin_final"] < 0, broken)
+    assert torch.equal(columns["last_wrong"] > 0, broken)
+    assert (columns["l2"] >= columns["distance"]).all()
     assert Fraction(float(columns["distance"].max())) <= THREATS[kind].epsilon
     assert (columns["loss_best"] >= columns["loss_start"]).all()
     assert outcome.forwards == columns["forwards"].sum()
@@ -310,7 +317,7 @@ def test_the_deployed_decision_is_judged_without_labels(attack):
     job = job_of(attack, last=5, surface="label_gate", **settings)
     outcome = run(job, subject, zeros())
     assert not any(outcome.broken)
-    climbing, judging = module.told[:-1:2], module.told[1:-1:2]
+    judging, climbing = module.told[:-1:2], module.told[1:-1:2]
     assert all(isinstance(select, torch.Tensor) for select in climbing)
     assert all(select is None for select in judging)
     assert module.told[-1] is None  # the verifier's own pass
@@ -375,7 +382,9 @@ def test_estimates_count_the_passes_that_an_unbroken_image_takes(plain):
     assert most_passes(CLEAN) == (1, 0)
     assert most_passes(attack_spec("pgd", steps=40)) == (42, 40)
     assert most_passes(attack_spec("apgd_ce")) == (102, 101)
-    assert most_passes(attack_spec("apgd_t")) == (919, 909)
+    assert most_passes(attack_spec("apgd_t")) == (911, 909)
+    assert most_passes(attack_spec("pgd", steps=40, eot=20)) == (840, 800)
+    assert most_passes(attack_spec("pgd", steps=40, surface="mixed")) == (84, 40)
     assert most_passes(attack_spec("square")) == (5000, 0)
     subject, data = plain
     forward, backward = seconds_per_pass(subject, data, "cpu", images=4, repeats=1)

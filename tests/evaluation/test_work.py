@@ -130,7 +130,8 @@ def work_on(record, folder, attack=CLEAN, last=SHOWN):
 @pytest.fixture(autouse=True)
 def _fresh_process():
     """As in a new worker: no subject of another test in the cache."""
-    work_module._subject.cache_clear()
+    for cached in (work_module._subject, work_module._surrogate, work_module.guides):
+        cached.cache_clear()
 
 
 def test_work_is_done_from_plain_values(trained):
@@ -202,3 +203,106 @@ def test_an_attack_that_leaves_the_ball_is_a_failure_and_not_a_result(trained, m
     )
     failure = do(work_on(record, folder, attack_spec("fgsm")))
     assert failure.status == "violation"
+
+
+def linear_model(folder, name, weight):
+    """A checkpoint of a linear model [10, 64] trained elsewhere, that decides by its weight."""
+    path, weights = folder / "linear.py", folder / f"{name}.pt"
+    path.write_text(
+        "from torch import nn\n"
+        "def build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))\n"
+    )
+    torch.save({"1.weight": weight}, weights)
+    return added_record(name, f"{path}:build", weights, DIGITS, folder)
+
+
+def random_weight(seed):
+    return torch.randn(10, 64, generator=torch.Generator().manual_seed(seed))
+
+
+def test_what_a_surrogate_loses_to_is_tried_on_the_target(tmp_path):
+    """A surrogate of the same weights transfers everything, the opposite one nothing new."""
+    target = linear_model(tmp_path, "target", random_weight(0))
+    twin = replace(target, name="twin", digest="0123456789ab" + "0" * 52)
+    opposite = linear_model(tmp_path, "opposite", -random_weight(0))
+
+    def broken(record=None):
+        surface = f"surrogate({record.digest[:12]})" if record else "logits"
+        spec = attack_spec("pgd", steps=3, surface=surface, random_start=False)
+        work = replace(
+            work_on(target, tmp_path, spec, last=30), surrogates=(record,) * bool(record)
+        )
+        outcome = do(work)
+        assert isinstance(outcome, Outcome), outcome
+        return outcome.broken
+
+    wrong = do(work_on(target, tmp_path, last=30)).broken
+    assert broken(twin) == broken()
+    assert sum(broken()) > sum(wrong)
+    assert broken(opposite) == wrong
+
+
+def test_a_surrogate_that_is_not_given_is_a_failure_that_names_it(tmp_path):
+    target = linear_model(tmp_path, "target", random_weight(0))
+    spec = attack_spec("pgd", steps=1, surface="surrogate(0123456789ab)")
+    failure = do(work_on(target, tmp_path, spec))
+    assert failure.status == "not_loaded"
+    assert "surrogate(0123456789ab)" in failure.message
+
+
+def test_two_surrogates_of_one_target_are_told_apart_in_one_process(tmp_path):
+    """Both are cached; the second must not be answered by the first."""
+    target = linear_model(tmp_path, "target", random_weight(0))
+    others = [linear_model(tmp_path, f"other{seed}", random_weight(seed)) for seed in (1, 2)]
+    found = []
+    for other in (*others, others[0]):
+        spec = attack_spec("pgd", steps=3, surface=f"surrogate({other.digest[:12]})")
+        work = replace(work_on(target, tmp_path, spec, last=30), surrogates=(other,))
+        found.append([round(value, 3) for value in do(work).columns["loss_best"][:5]])
+    assert found[0] == found[2] != found[1]
+
+
+def test_feature_attacks_are_given_training_images_and_nothing_else_is(trained, monkeypatch):
+    record, _, folder = trained
+    given = []
+    search = work_module.evaluate
+
+    def watched(*arguments):
+        given.append(arguments[-1])
+        return search(*arguments)
+
+    monkeypatch.setattr(work_module, "evaluate", watched)
+    feature = attack_spec("feature_attack", guides=1, steps=1)
+    for spec in (CLEAN, attack_spec("fgsm"), feature):
+        assert isinstance(do(work_on(record, folder, spec)), Outcome)
+    assert [aids.guides is None for aids in given] == [True, True, False]
+    data = load("digits", "train")
+    chosen = work_module.spread(len(data), work_module.GUIDES)
+    assert torch.equal(given[-1].guides.labels, data.labels[chosen])
+    assert torch.equal(given[-1].guides.images, data.images[chosen].float() / 255)
+
+
+@pytest.mark.parametrize(("length", "most"), [(10, 3), (1297, 2000), (100_000, 2000), (7, 7)])
+def test_guides_are_spread_evenly_over_a_split_that_may_be_sorted_by_class(length, most):
+    chosen = work_module.spread(length, most)
+    gaps = chosen.diff()
+    assert len(chosen) == min(length, most)
+    assert chosen[0] == 0
+    assert chosen[-1] < length
+    assert gaps.max() - gaps.min() <= 1
+    assert length - chosen[-1] <= gaps.min() + 1
+
+
+def test_without_training_images_a_feature_attack_is_a_failure_with_a_sentence(
+    trained, monkeypatch
+):
+    record, _, folder = trained
+
+    def nothing(name, split, **_):
+        if split == "train":
+            raise HarnessError(f"{name} has no train split")
+        return load(name, split)
+
+    monkeypatch.setattr(work_module, "load", nothing)
+    failure = do(work_on(record, folder, attack_spec("feature_attack", guides=1, steps=1)))
+    assert (failure.status, failure.message) == ("not_loaded", "digits has no train split")

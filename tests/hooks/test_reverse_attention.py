@@ -9,7 +9,7 @@ from harness.hooks.reverse_attention import ReverseAttention
 from harness.models.architectures import ARCHITECTURES
 from harness.models.network import Network, gate_rows
 from harness.models.trunk import Trunk
-from harness.outputs import SoftSelect
+from harness.outputs import SoftSelect, Stripped
 
 TRUNKS = [
     ("small_resnet", (1, 8, 8), 3),
@@ -195,6 +195,42 @@ def test_a_single_hooked_block_leaves_the_first_one_plain():
         assert len(outputs.auxiliary) == 1
         torch.testing.assert_close(outputs.auxiliary[0], plain(images).logits)
         torch.testing.assert_close(outputs.features, plain(images).features)
+
+
+@pytest.mark.parametrize(("name", "shape", "width"), TRUNKS)
+def test_every_auxiliary_output_classifies_its_vector_and_the_final_one_the_gated(
+    name, shape, width
+):
+    network = hooked(name, shape, width)
+    with torch.no_grad():
+        outputs = network(torch.rand(3, *shape, dtype=torch.float64))
+        assert len(outputs.vectors) == len(outputs.auxiliary) == 2
+        for vectors, auxiliary in zip(outputs.vectors, outputs.auxiliary, strict=True):
+            assert torch.equal(network.head(vectors), auxiliary)
+        assert torch.equal(outputs.vectors[-1], outputs.features)
+        assert torch.equal(network.head(outputs.gated), outputs.logits)
+        rows = network.head.weight[outputs.auxiliary[-1].argmax(1)]
+        torch.testing.assert_close(outputs.gated, outputs.features * rows)
+
+
+def test_pooled_vectors_are_those_of_the_check_case():
+    network = pooled(RA_W, RA_B)
+    outputs = network(torch.tensor([0.5, 0.1, 1], dtype=torch.float64).reshape(1, 3, 1, 1))
+    assert outputs.vectors[0].tolist()[0] == pytest.approx([0.5, 0.1, 1.0])
+    assert outputs.gated.tolist()[0] == pytest.approx([0.5, 0.0, 2.0])
+
+
+@pytest.mark.parametrize(("name", "shape", "width"), TRUNKS)
+def test_stripped_it_is_the_plain_network_bit_by_bit(name, shape, width):
+    network = hooked(name, shape, width)
+    plain = Network(network.trunk, network.head).eval()
+    images = torch.rand(3, *shape, dtype=torch.float64)
+    with torch.no_grad():
+        stripped, expected = network(images, select=Stripped()), plain(images)
+        assert torch.equal(stripped.logits, expected.logits)
+        assert torch.equal(stripped.features, expected.features)
+        assert (stripped.auxiliary, stripped.vectors, stripped.gated) == ((), (), None)
+        assert not torch.allclose(stripped.logits, network(images).logits)
 
 
 def test_a_soft_gate_is_hard_forward_and_soft_backward():

@@ -6,9 +6,14 @@ import math
 from dataclasses import replace
 from fractions import Fraction
 
-from harness.identity import CORRECT, Capabilities, CheckpointRecord, Failure
+import numpy as np
+
+from harness.corruptions import MAIN
+from harness.identity import CORRECT, Capabilities, CheckpointRecord, Failure, Finding
 from harness.standings import AttackStanding, Board, Rate, Standing
-from harness.threat import ThreatModel
+from harness.standings.corruptions import Cell, CorruptionStanding, Origin, summary
+from harness.standings.levels import DIAGNOSTICS
+from harness.threat import SEVERITIES, ThreatModel
 
 DIGITS = ThreatModel("linf", Fraction(1, 5))
 CIFAR = ThreatModel("linf", Fraction(8, 255))
@@ -74,6 +79,7 @@ def attack(
     """One attack; `alone` is None on survivors."""
     name, _, rest = label.partition("@")
     surface, _, loss = rest.partition(":")
+    knowledge = "query" if name.startswith("square") else "white_box"
     return AttackStanding(
         label=label,
         attack=name,
@@ -90,7 +96,44 @@ def attack(
         backwards=6_789,
         queries=1_000,
         seconds=4.25,
+        knowledge=knowledge,
     )
+
+
+def finding(diagnostic: str, state: str = "green", **changes: object) -> Finding:
+    """What one diagnostic found; keywords replace fields."""
+    full = Finding(
+        *("d1" * 32, "digits", IMAGES, DIGITS, 0, 200),
+        *(diagnostic, state, 0.25, "amber: > 1 point; red: > 5 points"),
+    )
+    return replace(full, **changes)  # type: ignore[arg-type]
+
+
+FINDINGS = (
+    finding(
+        "D01",
+        "red",
+        value=4.5,
+        proof=tuple(range(3, 28)),
+        note="PGD-40 leaves 4.5 points more right than there were.",
+    ),
+    finding("D02", "amber", value=1.25, proof=(7, 11), note="FGSM breaks two more."),
+    finding("D03"),
+    finding("D04"),
+    finding("D05", "not_run", value=None, note="no other checkpoint of this dataset is stored."),
+    finding("D20", "red", value=13.0, is_adaptive=True),
+)
+"""Two red, one amber, two green; one that could not be run, the rest never asked for."""
+
+
+def corrupted(
+    checkpoint: CheckpointRecord, cells: int = 75, pixels: str = "generated"
+) -> CorruptionStanding:
+    """The first so many cells of 75, each a little lower than the one before."""
+    every = [Cell(one.name, severity) for one in MAIN for severity in SEVERITIES]
+    right = {cell: np.arange(200) < 190 - number for number, cell in enumerate(every[:cells])}
+    origin = Origin(checkpoint.digest, "digits", IMAGES, pixels, "imagecorruptions 1.0")
+    return summary(checkpoint, origin, right)
 
 
 def standing(name: str = "trades-digits-cnn-smoke-s0", **changes: object) -> Standing:
@@ -121,6 +164,10 @@ def standing(name: str = "trades-digits-cnn-smoke-s0", **changes: object) -> Sta
         attacks=attacks,
         rank=(1, 2),
         last_lowered_by="apgd_ce@auxiliary(0):margin",
+        level="E1",
+        lacking=("no transferred attack", "diagnostics not run: D05, D06"),
+        findings=FINDINGS,
+        unions={"white_box": rate(106, total), "query": rate(176, total)},
     )
     return replace(full, **changes)  # type: ignore[arg-type]
 
@@ -153,6 +200,10 @@ def failed(
         rank=None,
         last_lowered_by="",
         failures=(failure,),
+        level="",
+        lacking=("the standard protocol is not complete",),
+        findings=(),
+        unions={},
     )
 
 
@@ -175,6 +226,10 @@ def every_kind() -> list[Board]:
         attacks=standing().attacks[:5],
         rank=(1, 2),
         last_lowered_by="apgd_t@logits:dlr",
+        level="E3",
+        lacking=("no independent re-run with 99.5 % agreement is stored",),
+        findings=tuple(finding(identity) for identity in DIAGNOSTICS),
+        unions={kind: rate(133, total) for kind in ("white_box", "query", "transfer")},
     )
     masked = standing(
         "trades_ancra-digits-cnn-smoke-s0",
@@ -196,6 +251,16 @@ def every_kind() -> list[Board]:
         rank=(3, 5),
     )
     amber = standing("trades_he-digits-cnn-s0", standard=rate(110, total), rank=(3, 5))
+    noisy = standing(
+        "noisy-digits-cnn-s0",
+        checkpoint=record(
+            "noisy-digits-cnn-s0", defense="noisy", capabilities=Capabilities(10, is_random=True)
+        ),
+        is_adaptive=False,
+        protocols=("standard-1",),
+        rank=None,
+        findings=(),
+    )
     added = standing(
         "somebody's model",
         checkpoint=record(
@@ -219,6 +284,6 @@ def every_kind() -> list[Board]:
         rank=(1, 1),
     )  # fmt: skip
     return [
-        board(plain, standing(), masked, amber, added, failed()),
+        board(plain, standing(), masked, amber, added, noisy, failed()),
         board(cifar, threat=CIFAR, dataset="cifar10"),
     ]

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from page_reader import read
-from synthetic_boards import attack, board, failed, rate, record, standing
+from synthetic_boards import attack, board, corrupted, failed, finding, rate, record, standing
 
 from harness.errors import HarnessError
 from harness.standings import Board
@@ -52,7 +52,8 @@ def pages(folder: Path) -> dict[Path, str]:
 def hostile_board(text: str) -> Board:
     """A board on which everything that a person or a paper may write is `text`."""
     attacked = replace(attack("pgd@logits:ce", "correct", 120, 120, 200), label=text)
-    attacked = replace(attacked, population=text, parameters={text: text})
+    attacked = replace(attacked, population=text, parameters={text: text}, knowledge=text)
+    seen = finding("D01", "red", note=text, threshold=text)
     checkpoint = record(
         text,
         defense=text,
@@ -74,8 +75,22 @@ def hostile_board(text: str) -> Board:
         attacks=(attacked,),
         protocols=(text,),
         last_lowered_by=text,
+        lacking=(text,),
+        findings=(seen, replace(seen, diagnostic=text)),
     )
     return board(row, failed(f"{text}!", message=text), dataset=text)
+
+
+def render_with_corruptions(one: Board) -> dict[str, bytes]:
+    """The site with everything that a person may write about corrupted images, too."""
+    row, failing = one.standings
+    about = replace(
+        corrupted(row.checkpoint),
+        dataset=row.dataset,
+        made_by=row.dataset,
+        failures=failing.failures,
+    )
+    return render([one], corruptions=[about])
 
 
 def test_the_same_boards_give_the_same_bytes_in_any_folder(boards, tmp_path):
@@ -106,7 +121,7 @@ def test_the_index_is_returned_and_every_checkpoint_has_a_page(boards, tmp_path)
     index = build(boards, tmp_path / "deep" / "site")
     assert index == tmp_path / "deep" / "site" / "index.html"
     written = sorted(path.name for path in (index.parent / "checkpoints").iterdir())
-    assert len(written) == 7
+    assert len(written) == 8
     assert "trades_ancra-digits-cnn-smoke-s0.html" in written
 
 
@@ -184,7 +199,7 @@ def test_pages_are_whole_documents_with_landmarks_one_title_and_ordered_headings
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_shown_as_text_and_adds_no_element(text):
-    harmless, files = render([hostile_board("harmless")]), render([hostile_board(text)])
+    harmless, files = (render_with_corruptions(hostile_board(t)) for t in ("harmless", text))
     assert len(files) == len(harmless)
     for name in files:
         assert re.fullmatch(r"(checkpoints/)?[a-z0-9._~-]+", name)
@@ -329,7 +344,7 @@ def test_five_hundred_rows_stay_small_and_build_fast(tmp_path):
     started = time.perf_counter()
     index = build([board(*rows)], tmp_path)
     assert time.perf_counter() - started < 30
-    assert index.stat().st_size < 300_000
+    assert index.stat().st_size < 360_000
     assert len(read(index.read_bytes()).rows) == 501
 
 
@@ -352,7 +367,13 @@ def test_every_pair_of_text_and_background_has_the_contrast_of_wcag_aa(scheme):
     colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", block))
     pairs = [(text, back) for text in ("ink", "quiet", "accent") for back in ("paper", "raised")]
     pairs += [("ink", "sunk"), ("quiet", "sunk"), ("accent", "sunk"), ("red", "raised")]
-    pairs += [("red", "red-pale"), ("amber", "amber-pale"), ("amber", "raised"), ("red", "sunk")]
+    pairs += [
+        ("green", "green-pale"),
+        ("red", "red-pale"),
+        ("amber", "amber-pale"),
+        ("amber", "raised"),
+        ("red", "sunk"),
+    ]
     for text, back in pairs:
         light, dark = sorted((_luminance(colours[text]), _luminance(colours[back])), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, back)

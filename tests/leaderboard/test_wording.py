@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -109,6 +110,42 @@ def test_a_model_that_shows_nothing_but_logits_is_not_said_to_be_attacked_everyw
         checkpoint=record(kind="added", capabilities=Capabilities(10, auxiliary=2, select=True))
     )
     assert wording.evidence(gated) == "adaptive"
+
+
+@pytest.mark.parametrize(
+    ("name", "suite", "words", "evidence"),
+    [
+        ("", "query", "the standard protocol is not complete", "no suite complete"),
+        ("", "standard_quick", "the standard protocol is not complete", "reduced standard only"),
+        ("", "adaptive_quick", "the standard protocol is not complete", "adaptive, but reduced"),
+        ("E1", "standard", "standard only", "standard only"),
+        ("E1", "adaptive", "adaptive too, but not all of E2", "adaptive"),
+        (
+            *("E2", "standard", "also queries, transfer and diagnostics"),
+            "standard, queries and transfer",
+        ),
+        ("E3", "adaptive", "adaptive complete", "adaptive"),
+        ("E4", "adaptive", "independent re-run", "adaptive"),
+    ],
+)
+def test_a_level_in_words_never_contradicts_what_was_run(name, suite, words, evidence):
+    row = standing(level=name, protocols=(f"{suite}-1",), is_adaptive=suite.startswith("adaptive"))
+    assert (wording.level(row), wording.evidence(row)) == (words, evidence)
+
+
+def test_a_row_that_is_unranked_for_being_random_still_asks_for_what_it_had() -> None:
+    row = standing(rank=None, is_adaptive=False, protocols=("standard-1",))
+    assert "--adaptive" not in wording.reproduce(row)
+    assert "--adaptive" in wording.reproduce(replace(row, protocols=("query-1",)))
+    reduced = wording.reproduce(replace(row, protocols=("standard_quick-1",)))
+    assert "--protocol standard_quick" in reduced
+
+
+def test_the_command_for_diagnostics_names_the_same_threat_model_and_dataset() -> None:
+    row = standing("-rf", dataset="other")
+    assert wording.diagnose(row) == (
+        "harness diagnose --dataset other --norm linf --epsilon 1/5 -- -rf"
+    )
 
 
 def test_the_command_names_the_dataset_where_it_is_not_the_checkpoint_s_own() -> None:

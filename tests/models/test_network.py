@@ -6,8 +6,8 @@ import torch
 from harness.heads.hypersphere import Hypersphere
 from harness.heads.linear import Linear
 from harness.models.architectures import ARCHITECTURES
-from harness.models.network import Network, Normalisation, parameter_count
-from harness.outputs import SoftSelect
+from harness.models.network import Hook, Hooked, Network, Normalisation, parameter_count
+from harness.outputs import SoftSelect, Stripped
 
 SHAPE = (3, 8, 8)
 
@@ -29,12 +29,47 @@ def test_the_plain_forward_is_trunk_then_head(name):
     assert torch.equal(outputs.features, features)
     assert torch.equal(outputs.logits, network.head(features))
     assert (outputs.auxiliary, outputs.logit_scale) == ((), 1.0)
+    assert (outputs.vectors, outputs.gated) == ((), None)
 
 
-@pytest.mark.parametrize("select", [torch.tensor([1, 2]), SoftSelect()])
+@pytest.mark.parametrize("select", [torch.tensor([1, 2]), SoftSelect(), Stripped()])
 def test_a_network_without_a_gate_ignores_the_selection(select):
     network, images = network_of(), torch.rand(2, *SHAPE)
     assert torch.equal(network(images, select=select).logits, network(images).logits)
+
+
+class Doubled(Hook):
+    """Doubles the maps of the last block; one auxiliary head on what comes before."""
+
+    auxiliary = 1
+
+    def forward(self, trunk, head, maps, select):
+        for block in trunk.blocks:
+            maps = block(maps)
+        maps = trunk.finish(maps)
+        features = trunk.pool(maps)
+        return Hooked(2 * maps, features, (head(features),), (features,))
+
+
+def test_what_a_hook_returns_is_passed_on_and_what_the_head_classified_beside_it():
+    plain, images = network_of(), torch.rand(2, *SHAPE)
+    outputs = Network(plain.trunk, plain.head, Doubled()).eval()(images)
+    features = plain(images).features
+    assert torch.equal(outputs.features, features)
+    assert [vectors.tolist() for vectors in outputs.vectors] == [features.tolist()]
+    torch.testing.assert_close(outputs.gated, 2 * features)
+    assert torch.equal(outputs.logits, plain.head(outputs.gated))
+    assert torch.equal(outputs.auxiliary[0], plain.head(features))
+
+
+def test_a_stripped_pass_leaves_the_hook_out_and_scale_and_normalisation_in():
+    normalisation = Normalisation(torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.2, 0.5, 1.0]))
+    plain, images = network_of(Hypersphere(scale=15.0), normalisation), torch.rand(2, *SHAPE)
+    network = Network(plain.trunk, plain.head, Doubled(), normalisation).eval()
+    stripped, expected = network(images, select=Stripped()), plain(images)
+    assert torch.equal(stripped.logits, expected.logits)
+    assert torch.equal(stripped.features, expected.features)
+    assert (stripped.auxiliary, stripped.logit_scale) == ((), 15.0)
 
 
 def test_the_scale_of_the_head_is_told_and_not_applied():

@@ -232,20 +232,20 @@ def test_an_older_schema_is_copied_and_brought_up_to_date_by_a_writer_only(
     store.close()
     folder = path.parent / "migrations"
     shutil.copytree(revisions.MIGRATIONS, folder)
-    (folder / "versions" / "0002_note.py").write_text(
+    (folder / "versions" / "0003_note.py").write_text(
         "import sqlalchemy as sa\nfrom alembic import op\n"
-        "revision, down_revision = '0002', '0001'\n"
+        "revision, down_revision = '0003', '0002'\n"
         "def upgrade():\n    op.add_column('run', sa.Column('note', sa.Text()))\n"
     )
     monkeypatch.setattr(revisions, "MIGRATIONS", folder)
-    monkeypatch.setattr(revisions, "HEAD", "0002")
-    with pytest.raises(HarnessError, match="schema 0001, not 0002"):
+    monkeypatch.setattr(revisions, "HEAD", "0003")
+    with pytest.raises(HarnessError, match="schema 0002, not 0003"):
         Store.open(path, read_only=True)
     with Store.open(path) as again:
         assert len(again.outcomes(DIGEST)) == 1
-    assert files(path) == ["migrations", "results.db", "results.db.schema-0001"]
+    assert files(path) == ["migrations", "results.db", "results.db.schema-0002"]
     assert _columns(path, "run") == [*schema.run.c.keys(), "note"]
-    assert _columns(path.with_name("results.db.schema-0001"), "run") == schema.run.c.keys()
+    assert _columns(path.with_name("results.db.schema-0002"), "run") == schema.run.c.keys()
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(
@@ -254,14 +254,14 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(
     store.close()
     folder = path.parent / "migrations"
     shutil.copytree(revisions.MIGRATIONS, folder)
-    (folder / "versions" / "0002_broken.py").write_text(
+    (folder / "versions" / "0003_broken.py").write_text(
         "import sqlalchemy as sa\nfrom alembic import op\n"
-        "revision, down_revision = '0002', '0001'\n"
+        "revision, down_revision = '0003', '0002'\n"
         "def upgrade():\n    op.add_column('run', sa.Column('note', sa.Text()))\n    1 / 0\n"
     )
     with monkeypatch.context() as patched:
         patched.setattr(revisions, "MIGRATIONS", folder)
-        patched.setattr(revisions, "HEAD", "0002")
+        patched.setattr(revisions, "HEAD", "0003")
         with pytest.raises(ZeroDivisionError):
             Store.open(path)
     assert _columns(path, "run") == schema.run.c.keys()

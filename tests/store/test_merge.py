@@ -183,6 +183,41 @@ def test_a_missing_source_is_named(store: Store, tmp_path: Path) -> None:
         ("UPDATE checkpoint SET weights_sha256='short'", "weights_sha256"),
         ("UPDATE checkpoint SET capabilities='{\"classes\": true}'", "classes"),
         ('UPDATE checkpoint SET capabilities=\'{"classes": 10, "x": 1}\'', "unexpected keyword"),
+        (
+            'UPDATE checkpoint SET capabilities=\'{"classes": 10, "hard": "argmax"}\'',
+            "hard is no list",
+        ),
+        ('UPDATE checkpoint SET capabilities=\'{"classes": 10, "hard": [1]}\'', "hard is 1"),
+        (
+            'UPDATE checkpoint SET capabilities=\'{"classes": 10, "hard": ["a b"]}\'',
+            "hard is 'a b'",
+        ),
+        (
+            'UPDATE checkpoint SET capabilities=\'{"classes": 10, "signs": ["<b>"]}\'',
+            "signs is '<b>'",
+        ),
+        (
+            'UPDATE checkpoint SET capabilities=\'{"classes": 10, "signs": {"a": 1}}\'',
+            "signs is no list",
+        ),
+        (
+            'UPDATE checkpoint SET capabilities=\'{"classes": 10, "signs": null}\'',
+            "signs is no list",
+        ),
+        ('UPDATE checkpoint SET capabilities=\'{"classes": 10, "is_random": 1}\'', "is_random"),
+        ('UPDATE checkpoint SET capabilities=\'{"classes": 10, "strip": "yes"}\'', "strip"),
+        ("UPDATE checkpoint SET capabilities='{\"classes\": [10]}'", "classes"),
+        ("UPDATE checkpoint SET capabilities='[]'", "capabilities is no mapping"),
+        (
+            'UPDATE checkpoint SET capabilities=\'{"classes": 10, "hard": [\' || '
+            "rtrim(replace(hex(zeroblob(51)), '0', '\"a\",'), ',') || ']}'",
+            "hard is no list of a sane size",
+        ),
+        (
+            "UPDATE checkpoint SET capabilities="
+            '\'{"classes": 10, "hard": ["\' || hex(zeroblob(41)) || \'"]}\'',
+            "hard is '000",
+        ),
         ('UPDATE checkpoint SET curves=\'{"loss": ["a"]}\'', "loss"),
         ("UPDATE checkpoint SET curves='[' || replace(hex(zeroblob(99999)), '0', '[')", "."),
         ("UPDATE checkpoint SET parameters=1.5", "parameters"),

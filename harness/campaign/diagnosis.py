@@ -1,0 +1,167 @@
+"""Diagnose checkpoints and record what is found; what is stored is not run again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.campaign.pool import pool_of
+from harness.campaign.request import Provenance, Report, Subjects
+from harness.diagnostics.diagnostic import DIAGNOSTICS
+from harness.diagnostics.examination import RowFacts
+from harness.errors import unknown_name
+from harness.evaluation.examine import Diagnosis, diagnose, missing
+from harness.executors.local import LocalExecutor
+from harness.identity import CheckpointRecord, Failure, Finding, Runtime
+from harness.standings import Standing, boards
+from harness.store.store import Store
+from harness.threat import ThreatModel
+
+
+def diagnose_all(
+    store: Store,
+    subjects: Subjects,
+    *,
+    threat: ThreatModel,
+    examples: int,
+    runtime: Runtime,
+    wanted: Sequence[str] = (),
+    seed: int = 0,
+    provenance: Provenance | None = None,
+    report: Report | None = None,
+) -> list[Failure]:
+    """Run what is missing, one checkpoint per piece of work.
+
+    Args:
+        store: where findings go.
+        subjects: the checkpoints and their test split.
+        threat: of the attacks.
+        examples: the subset is taken from the first so many images.
+        runtime: device and workers.
+        wanted: ids; all of them if empty.
+        seed: run seed.
+        provenance: recorded with the run.
+        report: told how far it is.
+
+    Raises:
+        HarnessError: an id that no diagnostic has.
+    """
+    chosen = check_ids(wanted)
+    store.record_dataset(
+        subjects.label, subjects.data.identity, len(subjects.data), subjects.dataset.classes
+    )
+    count = min(examples, len(subjects.data))
+    work = list(_work(store, subjects, threat, count, chosen, seed, runtime))
+    if report:
+        report.planned(len(work))
+    run = (
+        store.start_run(provenance.command, versions=provenance.versions, device=provenance.device)
+        if work and provenance
+        else None
+    )
+    failures = []
+    with LocalExecutor(runtime.workers) as executor:
+        for found in executor.map(diagnose, work):
+            if isinstance(found, Failure):
+                store.record_failure(found)
+                failures.append(found)
+            else:
+                for finding in found:
+                    store.record_finding(finding)
+            if report:
+                report.done("diagnostics", 0.0)
+    if run is not None:
+        store.finish_run(run)
+    return failures
+
+
+def check_ids(wanted: Sequence[str]) -> tuple[str, ...]:
+    """The ids that were asked for, all of them if none.
+
+    Raises:
+        HarnessError: an id that no diagnostic has.
+    """
+    for identity in wanted:
+        if identity not in DIAGNOSTICS:
+            raise unknown_name("diagnostic", identity, DIAGNOSTICS)
+    return tuple(wanted) or tuple(DIAGNOSTICS)
+
+
+def findings_of(
+    store: Store, subjects: Subjects, record: CheckpointRecord, threat: ThreatModel
+) -> list[Finding]:
+    """What is stored about a checkpoint on these images, by id."""
+    found = store.findings(record.digest, images=subjects.data.identity, threat=threat)
+    return sorted(
+        (one for one in found if one.dataset == subjects.label), key=lambda one: one.diagnostic
+    )
+
+
+def _work(
+    store: Store,
+    subjects: Subjects,
+    threat: ThreatModel,
+    examples: int,
+    wanted: tuple[str, ...],
+    seed: int,
+    runtime: Runtime,
+) -> Iterator[Diagnosis]:
+    rows = _rows(store, subjects, threat)
+    for record in {one.digest: one for one in subjects.records}.values():
+        row = _facts(record, rows)
+        stored = findings_of(store, subjects, record, threat)
+        pool = pool_of(record, store.checkpoints(), subjects.folder)
+        lacking = missing(
+            stored,
+            wanted,
+            seed=seed,
+            examples=examples,
+            is_adaptive=row.is_adaptive,
+            has_surrogates=bool(pool),
+        )
+        if not lacking:
+            continue
+        yield Diagnosis(
+            record=record,
+            diagnostics=lacking,
+            dataset=subjects.dataset.name,
+            label=subjects.label,
+            images=subjects.data.identity,
+            threat=threat,
+            seed=seed,
+            examples=examples,
+            folder=subjects.folder,
+            data_dir=subjects.data_dir,
+            device=runtime.device,
+            surrogates=tuple(pool[digest] for digest in sorted(pool)),
+            row=row,
+        )
+
+
+def _rows(store: Store, subjects: Subjects, threat: ThreatModel) -> list[Standing]:
+    return [
+        standing
+        for board in boards(store)
+        if (board.dataset, board.images, board.threat)
+        == (subjects.label, subjects.data.identity, threat)
+        for standing in board.standings
+    ]
+
+
+def _facts(record: CheckpointRecord, rows: Sequence[Standing]) -> RowFacts:
+    mine = next((row for row in rows if row.checkpoint.digest == record.digest), None)
+    if mine is None or mine.examples == 0:
+        return RowFacts()
+    others = [
+        row.robust.fraction
+        for row in rows
+        if row.checkpoint.digest != record.digest
+        and row.level in {"E3", "E4"}
+        and row.checkpoint.parameters <= 2 * max(1, record.parameters)
+    ]
+    return RowFacts(
+        robust=mine.robust.fraction,
+        standard=None if mine.standard is None else mine.standard.fraction,
+        is_adaptive=any(name.startswith("adaptive-") for name in mine.protocols),
+        best=max(others, default=None),
+        level=mine.level,
+    )

@@ -1,0 +1,1 @@
+"""Checks that expose masked gradients and attacks that failed: one registered function each."""

@@ -1,0 +1,1 @@
+"""Deliberately masked models, each with the diagnostic that must catch it, and two honest ones."""
