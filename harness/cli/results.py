@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 
 @click.group()
 def results() -> None:
-    """Merge and export stored results."""
+    """Merge, compare and export stored results."""
 
 
 @results.command()
@@ -29,6 +29,62 @@ def merge(file: Path, db: str | None, device: str, quiet: bool, verbose: bool) -
         f"{file}: {len(found.checkpoints)} new checkpoints, {found.outcomes} new outcomes, "
         f"{found.known} known already, {found.failures} failures, {found.findings} findings."
     )
+
+
+@results.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@options.JSON
+@options.everywhere
+def compare(
+    file: Path, as_json: bool, db: str | None, device: str, quiet: bool, verbose: bool
+) -> None:
+    """Compare with an independent re-run in the database FILE; agreement makes a row E4.
+
+    Only checkpoints whose adaptive protocol is complete here are compared, image by image and
+    attack by attack. Nothing is merged.
+    """
+    del device, verbose
+    import json
+
+    from harness.standings.agreement import agreements
+    from harness.store.store import Store
+
+    if not file.is_file():
+        raise HarnessError(f"there is no file {file}: name another machine's database.")
+    with (
+        options.open_store(db, create=False) as store,
+        Store.open(file, create=False, read_only=True) as theirs,
+    ):
+        try:
+            found = list(agreements(store, theirs))
+        except (ValueError, TypeError) as error:
+            raise HarnessError(f"{file} contradicts itself: {error}.") from error
+        for one in found:
+            store.record_finding(one.finding())
+    if not found:
+        raise HarnessError(
+            f"nothing to compare: no checkpoint with a complete adaptive protocol is in {file} too."
+        )
+    if as_json:
+        rows = [
+            {
+                "name": one.checkpoint.name,
+                "dataset": one.dataset,
+                "threat": str(one.threat),
+                "examples": one.examples,
+                "agreement": one.share,
+                "is_enough": one.is_enough,
+                "lacking": one.lacking,
+                "shared_runs": one.shared_runs,
+                "differing": list(one.differing),
+            }
+            for one in found
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for one in found:
+        verdict = "agrees" if one.is_enough else "does not count"
+        options.say(f"{one.checkpoint.name}: {verdict}: {one.sentence()}", quiet=quiet)
 
 
 @results.command()

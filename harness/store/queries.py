@@ -281,6 +281,14 @@ def read_ranges(
         yield row.hash, row.population, row.first, row.last
 
 
+def read_run_ids(connection: Connection, where: ColumnElement[bool]) -> set[str]:
+    """Ids of the runs that these outcomes came from; none of those recorded without one."""
+    query = _joined(select(schema.run.c.uid).distinct()).join(
+        schema.run, schema.run.c.id == schema.outcome.c.run_id
+    )
+    return set(connection.execute(query.where(where)).scalars())
+
+
 def read_plan_rows(
     connection: Connection, where: ColumnElement[bool] | None = None
 ) -> Iterable[rows.Row]:

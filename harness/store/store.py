@@ -348,6 +348,12 @@ class Store:
             statement = update(schema.run).where(schema.run.c.uid == run)
             connection.execute(statement.values(finished=_now()))
 
+    def run_ids(self, checkpoint: str) -> set[str]:
+        """Ids of the runs that the outcomes of a checkpoint digest came from."""
+        where = queries.restricted(schema.outcome, checkpoint=checkpoint)
+        with self._database.reading() as connection:
+            return queries.read_run_ids(connection, where)
+
     def runs(self) -> list[Run]:
         """All runs, the oldest first."""
         with self._database.reading() as connection:
