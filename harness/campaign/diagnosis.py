@@ -108,7 +108,7 @@ def _work(
     rows = _rows(store, subjects, threat)
     for record in {one.digest: one for one in subjects.records}.values():
         row = _facts(record, rows)
-        stored = findings_of(store, subjects, record, threat)
+        stored = _current(findings_of(store, subjects, record, threat), row)
         pool = pool_of(record, store.checkpoints(), subjects.folder)
         lacking = missing(
             stored,
@@ -135,6 +135,21 @@ def _work(
             surrogates=tuple(pool[digest] for digest in sorted(pool)),
             row=row,
         )
+
+
+def _current(stored: Sequence[Finding], row: RowFacts) -> list[Finding]:
+    """Without those about the row, where its two numbers have changed since (a search, say)."""
+    gap = next((one for one in stored if one.diagnostic == "D20"), None)
+    if gap is None or gap.value is None or row.standard is None or row.robust is None:
+        return list(stored)
+    if abs(gap.value - 100 * (row.standard - row.robust)) < 1e-6:
+        return list(stored)
+    about = {"row", "heads"}
+    return [
+        one
+        for one in stored
+        if one.diagnostic not in DIAGNOSTICS or DIAGNOSTICS[one.diagnostic].needs not in about
+    ]
 
 
 def _rows(store: Store, subjects: Subjects, threat: ThreatModel) -> list[Standing]:

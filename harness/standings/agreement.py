@@ -97,19 +97,24 @@ def agreements(ours: Store, theirs: Store) -> Iterator[Agreement]:
     for evidence in gather(ours.slices()):
         if evidence.checkpoint not in known or _board(evidence) not in others:
             continue
-        plans = ours.plans(evidence.checkpoint, images=evidence.images, threat=evidence.threat)
-        complete = [
-            plan
-            for plan in reversed(plans)  # of equals the latest
-            if plan.protocol.rpartition("-")[0] == "adaptive"
-            and plan.dataset == evidence.dataset
-            and _reach(evidence, plan)
-        ]
-        if complete:
-            plan = max(complete, key=lambda one, seen=evidence: _reach(seen, one))
+        plan = _widest(evidence, ours)
+        if plan is not None:
             shared = ours.run_ids(plan.checkpoint) & theirs.run_ids(plan.checkpoint)
             record = records[evidence.checkpoint]
             yield _compare(record, evidence, others[_board(evidence)], plan, len(shared))
+
+
+def _widest(evidence: Evidence, store: Store) -> Plan | None:
+    """The adaptive plan that covers most images, of equals the latest."""
+    plans = store.plans(evidence.checkpoint, images=evidence.images, threat=evidence.threat)
+    complete = [
+        plan
+        for plan in reversed(plans)
+        if plan.protocol.rpartition("-")[0] == "adaptive"
+        and plan.dataset == evidence.dataset
+        and _reach(evidence, plan)
+    ]
+    return max(complete, key=lambda plan: _reach(evidence, plan), default=None)
 
 
 def _compare(
