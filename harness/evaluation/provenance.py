@@ -128,7 +128,7 @@ class Recorder(Watch):
         self, name: str, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         self._note(self._unaccounted(), self._always)
-        pass
+        self.differentiates |= name in _DIFFERENTIATES
         if name == "set_grad_enabled" and args and args[0] and not torch.is_grad_enabled():
             self.enables = True
         given = [*tensors_in(args), *tensors_in(kwargs)]
