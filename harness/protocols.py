@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.attacks.attack import ATTACKS, attack_spec
-from harness.attacks.autoattack import standard_parts
+from harness.attacks.autoattack import random_parts, standard_parts
 from harness.attacks.losses import check_classes, split_loss
 from harness.attacks.surface_text import check_reachable
 from harness.errors import HarnessError, unknown_name
@@ -115,11 +115,8 @@ def _restarted(spec: AttackSpec) -> AttackSpec:
 def _standard(target: Target) -> list[AttackSpec]:
     """AutoAttack `standard` (`rand` for a random model) in its parts, and PGD-100."""
     if target.capabilities.is_random:
-        return [
-            attack_spec("apgd_ce", eot=DRAWS),
-            attack_spec("apgd_dlr", eot=DRAWS),
-            attack_spec("pgd", steps=100, eot=DRAWS),
-        ]
+        parts = random_parts(target.capabilities.classes, draws=DRAWS)
+        return [*parts, attack_spec("pgd", steps=100, eot=DRAWS)]
     return [*_auto_attack(target, "logits"), attack_spec("pgd", steps=100)]
 
 
@@ -163,7 +160,7 @@ def _scaled(target: Target) -> list[AttackSpec]:
     """A8: cross-entropy of rescaled logits."""
     factors = [*FACTORS]
     scale = target.capabilities.scale
-    if scale != 1.0:
+    if scale != 1.0 or "bounded_logits" in target.capabilities.signs:
         factors += [f"{factor:.12g}" for factor in sorted({10.0, 15.0, 20.0, scale})]
     return [attack_spec("apgd_ce", loss=f"ce({factor})") for factor in factors]
 

@@ -304,6 +304,7 @@ def test_a_failure_that_is_mended_is_forgotten(campaign, evaluation, store):
     [
         (((attack_spec("pgd", surface="auxiliary(0)"), CORRECT),), "is not there"),
         (((attack_spec("rays"), CORRECT),), "not defined for l2"),
+        ((), "two-1 has no attack for 'one': no checkpoint of standard, pgd_at, trades"),
     ],
 )
 def test_what_a_checkpoint_or_a_norm_does_not_allow_is_refused_before_anything_runs(

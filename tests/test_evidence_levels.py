@@ -129,6 +129,20 @@ def test_not_run_counts_only_where_the_model_may_have_nothing_for_it(identity, n
     assert level(findings=with_state(identity, state="not_run", value=None)).name == name
 
 
+def test_an_adaptive_protocol_without_feature_attacks_is_not_e3():
+    found = level(has_features=False)
+    assert found.name == "E2"
+    assert "training images" in found.lacking[0]
+    assert level(has_features=False, is_adaptive=False).name == "E2"
+
+
+@pytest.mark.parametrize(
+    ("sign", "name"), [("changed_by_recording", "E1"), ("custom_gradient", "E3")]
+)
+def test_a_model_whose_decision_stays_closed_is_no_more_than_e1(sign, name):
+    assert level(capabilities=Capabilities(classes=10, signs=(sign,))).name == name
+
+
 @pytest.mark.parametrize(("state", "name"), [("green", "E4"), ("red", "E3")])
 def test_an_independent_rerun_that_agrees_is_e4(state, name):
     rerun = replace(GREEN[0], diagnostic=RERUN, state=state)

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from harness.campaign.pool import SURROGATES, pool_of
+from harness.campaign.pool import SURROGATES, others_of, pool_of
 from harness.defense import DEFENSES
 from harness.identity import Capabilities, CheckpointRecord
 from harness.threat import ThreatModel
@@ -69,3 +69,14 @@ def test_a_model_of_unknown_architecture_takes_any(record_of, tmp_path):
     mine = record_of("mine", "a", "", kind="added", architecture="")
     other = record_of("other", "b", "trades", architecture="resnet18")
     assert pool_of(mine, [other], tmp_path) == {"b" * 12: other}
+
+
+def test_attacks_chosen_by_hand_transfer_from_any_other_checkpoint_of_the_dataset(
+    record_of, tmp_path
+):
+    mine = record_of("mine", "a", "pgd_at")
+    gated = record_of("gated", "b", "trades_ancra", architecture="resnet18")
+    strangers = [record_of("far", "c", "trades", dataset="cifar10"), record_of("t", "a", "trades")]
+    assert others_of(mine, [mine, gated, *strangers], tmp_path) == {"b" * 12: gated}
+    (tmp_path / gated.weights).unlink()
+    assert others_of(mine, [gated], tmp_path) == {}

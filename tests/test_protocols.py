@@ -29,6 +29,7 @@ KINDS = {
     "scaled": SCALED,
     "hard": Capabilities(classes=10, hard=("round",)),
     "random": Capabilities(classes=10, is_random=True),
+    "random, two classes": Capabilities(classes=2, is_random=True),
     "two classes": Capabilities(classes=2, auxiliary=2, select=True, scale=15.0, strip=True),
     "three classes": Capabilities(classes=3, auxiliary=1),
 }
@@ -102,6 +103,11 @@ def test_standard_is_autoattack_and_a_hundred_steps():
             "A8",
             SCALED,
             ["apgd_ce(loss=ce(std))", "apgd_ce(loss=ce(15))", "apgd_ce(loss=ce(20))"],
+        ),
+        (
+            "A8",
+            Capabilities(10, signs=("bounded_logits",)),
+            ["apgd_ce(loss=ce(10))", "apgd_ce(loss=ce(15))", "apgd_ce(loss=ce(20))"],
         ),
         ("A9", GATED, ["apgd_ce(surface=stripped)", "apgd_dlr(surface=mixed)"]),
         ("A10", PLAIN, ["feature_attack(guides=50)"]),

@@ -22,11 +22,13 @@ from harness.identity import (
     Capabilities,
     CheckpointRecord,
     Failure,
+    Finding,
     Job,
     Outcome,
     Plan,
 )
 from harness.standings import Standing, as_csv, as_json, boards, measure, still_right
+from harness.standings.levels import TITLES
 from harness.statistics import wilson
 from harness.store.store import Store
 from harness.threat import ThreatModel
@@ -500,3 +502,40 @@ def test_the_standard_number_counts_the_first_stage_on_the_deployed_logits_alone
     assert early is not None
     assert (early.count, late.count) == (3, 3)
     assert bench.rows()[0].robust.count == 1
+
+
+def test_diagnostics_of_fewer_images_than_the_row_found_no_level(
+    bench: Bench, row: CheckpointRecord
+) -> None:
+    for examples, is_open in ((7, True), (8, False)):
+        for identity in TITLES:
+            bench.store.record_finding(
+                Finding(
+                    *(row.digest, "digits", IMAGES, THREAT, 0, examples, identity),
+                    *("green", 0.0, "amber: more"),
+                    is_adaptive=True,
+                )
+            )
+        lacking = " ".join(bench.rows()[0].lacking)
+        assert ("diagnostics not run: D01" in lacking) is is_open
+
+
+def test_a_kind_of_attack_counts_for_the_level_once_it_covers_the_row(
+    bench: Bench, row: CheckpointRecord
+) -> None:
+    moved = AttackSpec("a", "surrogate(0123456789ab)", "ce")
+    bench.record(row, moved, "0000", "1111")
+    assert "no transferred attack" in bench.rows()[0].lacking
+    bench.record(row, moved, "0000", "1100", first=4)
+    assert "no transferred attack" not in bench.rows()[0].lacking
+
+
+def test_an_attack_that_no_suite_names_lowers_the_union_but_not_the_standard_number(
+    bench: Bench, row: CheckpointRecord
+) -> None:
+    """Else more attacks by hand would shrink the adaptive gap that they prove."""
+    before = bench.rows()[0]
+    bench.record(row, LATE, "00001100", "11111100")
+    after = bench.rows()[0]
+    assert after.robust.count == before.robust.count - 2
+    assert after.standard == before.standard

@@ -44,6 +44,8 @@ class Attack:
         cost: parameters -> (forwards, backwards) of one image that nothing breaks.
         surface: what it attacks if nobody says otherwise.
         needs_guides: whether it draws from training images.
+        compares_classes: whether it follows the values of several classes, which a surface that
+            brings its own loss does not give.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Attack:
     cost: Cost
     surface: str = "logits"
     needs_guides: bool = False
+    compares_classes: bool = False
 
 
 ATTACKS: Registry[Attack] = Registry("attack", "harness.attacks", "robust_harness.attacks")
@@ -75,6 +78,7 @@ def attack(
     choices: Mapping[str, tuple[str, ...]] | None = None,
     surface: str = "logits",
     needs_guides: bool = False,
+    compares_classes: bool = False,
 ) -> Callable[[Run], Run]:
     """Register a function as the attack of its name; its keywords are the attack's parameters."""
 
@@ -100,6 +104,7 @@ def attack(
             cost,
             surface,
             needs_guides,
+            compares_classes,
         )
         ATTACKS.add(name, entry)
         return run
@@ -224,6 +229,11 @@ def _loss(entry: Attack, surface: str, loss: str | None) -> str:
     if split_surface(surface)[0] == "training_loss":
         if loss not in {None, "own"}:
             raise HarnessError("the surface 'training_loss' brings its own loss: leave out loss=.")
+        if entry.compares_classes:
+            raise HarnessError(
+                f"{entry.name} needs the value of every class, which the surface 'training_loss' "
+                "does not give: choose another, such as logits."
+            )
         return "own"
     text = entry.losses[0] if loss is None else loss
     name, factor = split_loss(text, entry.losses, f"loss of {entry.name}")

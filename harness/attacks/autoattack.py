@@ -84,6 +84,7 @@ def _cost(parts: Iterable[AttackSpec]) -> tuple[int, int]:
     cost=lambda p: _cost(standard_parts(_TEN, p["steps"], p["targets"], p["queries"])),
     limits={key: _LIMITS[key] for key in ("steps", "targets", "queries")},
     choices={"composition": (_STANDARD,)},
+    compares_classes=True,
 )
 def autoattack(
     search: Search,

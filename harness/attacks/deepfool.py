@@ -22,6 +22,7 @@ _BEYOND = 1e-4
     source="Moosavi-Dezfooli et al., 2016 (arXiv:1511.04599), algorithm 2 and section 3.3",
     cost=lambda p: (2 + p["steps"], 9 * p["steps"]),
     limits={"steps": (1, 100_000), "overshoot": (0, 1), "rivals": (1, 1_000)},
+    compares_classes=True,
 )
 def deepfool(
     search: Search,

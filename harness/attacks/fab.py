@@ -44,6 +44,7 @@ def _cost_targeted(parameters: Mapping[str, Any]) -> tuple[int, int]:
     source=_SOURCE,
     cost=_cost,
     limits=_LIMITS | {"rivals": (1.0, 1_000.0)},
+    compares_classes=True,
 )
 def fab(
     search: Search,
@@ -84,6 +85,7 @@ def fab(
     source=_SOURCE + "; targets: Croce and Hein, 2020 (arXiv:2003.01690), section 5",
     cost=_cost_targeted,
     limits=_LIMITS | {"targets": (1.0, 1_000.0)},
+    compares_classes=True,
 )
 def fab_t(
     search: Search,

@@ -168,7 +168,8 @@ def check_classes(name: str, classes: int) -> None:
         HarnessError: which loss, and what to use instead.
     """
     if classes < _FEWEST_CLASSES.get(name, 2):
+        other = "apgd_t(loss=margin_targeted)" if name in TARGETED else "apgd_ce(loss=margin)"
         raise HarnessError(
             f"the loss '{name}' needs at least {_FEWEST_CLASSES[name]} classes but the model has "
-            f"{classes}. Use loss=margin{'_targeted' if name in TARGETED else ''}."
+            f"{classes}. Use the margin instead, such as {other}."
         )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from harness.attacks.attack import ATTACKS
 from harness.attacks.surface_text import split_surface
-from harness.campaign.pool import SURROGATES, pool_of
+from harness.campaign.pool import SURROGATES, others_of, pool_of
 from harness.campaign.request import (
     Estimate,
     EvaluationRequest,
@@ -84,9 +84,9 @@ class Campaign:
         self._provenance = provenance
         self._run: str | None = None
         self.examples = min(request.examples, len(subjects.data))
-        self._pools = {
-            r.digest: pool_of(r, store.checkpoints(), subjects.folder) for r in subjects.records
-        }
+        stored, folder = store.checkpoints(), subjects.folder
+        self._pools = {r.digest: pool_of(r, stored, folder) for r in subjects.records}
+        self._others = {r.digest: others_of(r, stored, folder) for r in subjects.records}
         self._wanted = {r.digest: self._asked(r) for r in subjects.records}
         self._failed: set[str] = set()
 
@@ -239,6 +239,12 @@ class Campaign:
                 self.subjects.dataset.name, "train", data_dir=self.subjects.data_dir
             )
             wanted = self.request.wanted(replace(target, has_guides=has_guides))
+        if not wanted:
+            raise HarnessError(
+                f"{self.request.protocol or 'the request'} has no attack for '{record.name}': no "
+                f"checkpoint of {', '.join(SURROGATES)} on the same dataset and architecture is "
+                "here with its weights. Train one first."
+            )
         norm = self.request.threat.norm
         check_wanted(wanted, record.capabilities, norm, has_guides=has_guides)
         if not has_guides:
@@ -276,14 +282,13 @@ class Campaign:
         name, digest = split_surface(spec.surface)
         if name != "surrogate":
             return ()
-        pool = self._pools[record.digest]
-        if digest not in pool:
+        others = self._others[record.digest]
+        if digest not in others:
             raise HarnessError(
-                f"'{record.name}' cannot be attacked from {digest}: no checkpoint of that digest "
-                f"is in its pool ({', '.join(pool) or 'empty'}). The pool holds one of each of "
-                f"{', '.join(SURROGATES)} on the same dataset and architecture."
+                f"'{record.name}' cannot be attacked from {digest}: no other checkpoint of its "
+                f"dataset with that digest and its weights is here ({', '.join(others) or 'none'})."
             )
-        return (pool[digest],)
+        return (others[digest],)
 
     def _missing(
         self, record: CheckpointRecord, stage: Stage

@@ -179,4 +179,5 @@ def _facts(record: CheckpointRecord, rows: Sequence[Standing]) -> RowFacts:
         is_adaptive=any(name.startswith("adaptive-") for name in mine.protocols),
         best=max(others, default=None),
         level=mine.level,
+        examples=mine.examples,
     )

@@ -27,11 +27,23 @@ def pool_of(
     """
     fitting = [
         one
-        for one in stored
-        if one.dataset == record.dataset
-        and one.digest != record.digest
-        and record.architecture in {"", one.architecture}
-        and weights_are_here(one, folder)
+        for one in others_of(record, stored, folder).values()
+        if record.architecture in {"", one.architecture}
     ]
     firsts = (next((o for o in fitting if o.defense == name), None) for name in SURROGATES)
     return {one.digest[:DIGITS]: one for one in firsts if one is not None}
+
+
+def others_of(
+    record: CheckpointRecord, stored: Iterable[CheckpointRecord], folder: Path
+) -> dict[str, CheckpointRecord]:
+    """Every checkpoint that attacks chosen by hand may transfer from, as in `pool_of`.
+
+    Any architecture and defense on the same dataset whose weights are here, in the order stored.
+    """
+    found: dict[str, CheckpointRecord] = {}
+    for one in stored:
+        fits = one.dataset == record.dataset and one.digest != record.digest
+        if fits and weights_are_here(one, folder):
+            found.setdefault(one.digest[:DIGITS], one)
+    return found

@@ -175,13 +175,29 @@ def _check_bits(file: Path | None, checkpoints: int) -> None:
 
 
 def check_fit(records: list[CheckpointRecord], dataset: Dataset) -> None:
-    """Refuse checkpoints that decide between another number of classes."""
+    """Refuse checkpoints that decide between another number of classes or see other channels."""
     for record in records:
         if record.capabilities.classes != len(dataset.classes):
             raise HarnessError(
                 f"'{record.name}' decides between {record.capabilities.classes} classes but "
                 f"{dataset.name} has {len(dataset.classes)}."
             )
+        channels = _channels(record)
+        if channels not in {None, dataset.shape[0]}:
+            raise HarnessError(
+                f"'{record.name}' was made for {record.dataset} and cannot take the images of "
+                f"{dataset.name}: their channels are {channels} and {dataset.shape[0]}."
+            )
+
+
+def _channels(record: CheckpointRecord) -> int | None:
+    """Of the images that a checkpoint was made for; None where its own dataset is not here."""
+    from harness.data import dataset
+
+    try:
+        return dataset(record.dataset).shape[0]
+    except HarnessError:
+        return None
 
 
 def _request(given: dict[str, Any], threat: ThreatModel) -> EvaluationRequest:
@@ -200,7 +216,8 @@ def _request(given: dict[str, Any], threat: ThreatModel) -> EvaluationRequest:
         specs = tuple(dict.fromkeys(parse_attack(text) for text in texts))
         wanted = tuple((spec, CORRECT) for spec in specs)
         return EvaluationRequest("", lambda _: wanted, given["examples"], threat, given["seed"])
-    name = "adaptive" if given["adaptive"] else given["protocol"] or "standard"
+    given_name = "standard" if given["protocol"] is None else given["protocol"]
+    name = "adaptive" if given["adaptive"] else given_name
     return EvaluationRequest.of(protocol_named(name), given["examples"], threat, given["seed"])
 
 

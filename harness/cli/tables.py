@@ -75,7 +75,7 @@ def findings_table(label: str, findings: Sequence[Finding], titles: Mapping[str,
 
 def percent(rate: Rate | None) -> str:
     """`62.5`, or a dash where nothing was measured."""
-    return "-" if rate is None else f"{100 * rate.fraction:.1f}"
+    return f"{100 * rate.fraction:.1f}" if rate and rate.total else "-"
 
 
 def _gap(standing: Standing) -> str:

@@ -77,6 +77,7 @@ class RowFacts:
         best: headline of the best other row at level E3 of the same dataset and data regime, with
             at most twice the parameters.
         level: evidence level, `E0` to `E4`.
+        examples: how many images the row counts.
     """
 
     robust: float | None = None
@@ -85,6 +86,7 @@ class RowFacts:
     claimed: float | None = None
     best: float | None = None
     level: str = "E0"
+    examples: int | None = None
 
 
 @dataclass
@@ -234,6 +236,11 @@ class Examination:
 
     def _run(self, spec: AttackSpec, threat: ThreatModel, stream: str) -> Trial:
         self._check_defined(spec)
+        if self.capabilities.is_random:
+            raise NotRun(
+                "the model is random: single passes would count lucky ones, and diagnostics do "
+                "not vote yet. D16 and I2 measure how random it is."
+            )
         surface = self._surface(spec.surface)
         search = Search(
             surface,

@@ -17,7 +17,7 @@ from harness.attacks.surface_text import surface_named
 from harness.data import Split
 from harness.data.corruptions import Corrupted
 from harness.errors import HarnessError, ModelError
-from harness.evaluation.randomised import RandomHandle
+from harness.evaluation.randomised import RandomHandle, is_void
 from harness.evaluation.subject import Subject
 from harness.identity import CLEAN, SHARD, Job, Outcome, Runtime
 from harness.outputs import Model
@@ -168,9 +168,13 @@ def _judge_clean(
 
 
 def _decisive(subject: Subject, images: Tensor) -> Tensor:
-    """[N, K], whose argmax is the decision: deployed logits, or the votes of a random model."""
+    """[N, K], whose argmax is the decision: deployed logits, or the votes of a random model.
+
+    Votes that answers without finite numbers outnumber are NaN, as such logits are.
+    """
     if isinstance(subject.model, RandomHandle):
-        return subject.model.votes(images)
+        votes = subject.model.votes(images)
+        return votes.masked_fill(is_void(votes)[:, None], torch.nan)
     with torch.no_grad():
         return subject.model(images).logits
 

@@ -25,6 +25,9 @@ _UNCHANGED = {"detach", "data", "clone", "contiguous", "softmax", "log_softmax"}
 
 ROUNDINGS = {"round", "floor", "ceil", "trunc", "fix"}
 SIGNS_OF_NUMBERS = {"sign", "sgn"}
+REMAINDERS = {"remainder", "fmod", "frac", "mod", "imod"}
+"""What rounding leaves: `x - x % 0.1` is a step function whose gradient is exactly zero."""
+
 COMPARISONS = {"gt", "ge", "lt", "le", "eq", "ne", "heaviside"} | {
     "greater", "greater_equal", "less", "less_equal", "not_equal",
 }  # fmt: skip
@@ -103,6 +106,7 @@ class Watch(TorchFunctionMode):
         self._origin: Any = WeakTensorKeyDictionary()
         self._softmax: Any = WeakTensorKeyDictionary()
         self._made: Any = WeakTensorKeyDictionary()
+        self._row_of: Any = WeakTensorKeyDictionary()
         self._gone: list[Tensor] = []
 
     def perform(
@@ -161,10 +165,20 @@ class Watch(TorchFunctionMode):
             self._origin[found] = first
             if name == "softmax":
                 self._softmax[found] = True
-        if name in _READS_ROWS and self.is_row(first) and axis(name, args, kwargs) in {1, -1}:
-            before = self._before(first)
-            if not any(tensor is before for tensor, _ in self._rows):
-                self._rows.append((before, name in _LOWEST))
+        is_cut = name == "unbind" or (name == "getitem" and type(args[1]) is int)
+        if is_cut and self.is_row(first):
+            for one in tensors_in(found):
+                self._row_of[one] = first
+        before = self._before(first)
+        whole, dims = self._row_of.get(before), (1, -1)
+        if whole is not None:  # one image's row at a time
+            before, dims = self._before(whole), (0, -1)
+        dim = axis(name, args, kwargs)
+        is_choice = name in _READS_ROWS and (dim in dims or (whole is not None and dim is None))
+        is_read = is_choice or name in EXITS  # outside, a choice is not seen
+        is_new = not any(tensor is before for tensor, _ in self._rows)
+        if is_read and is_new and self.is_row(before):
+            self._rows.append((before, name in _LOWEST))
 
     def is_row(self, value: object) -> bool:
         """Whether it could be a head: floats [N, anything]."""

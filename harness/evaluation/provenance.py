@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from harness.evaluation.operations import (
     COMPARISONS,
     EXITS,
+    REMAINDERS,
     ROUNDINGS,
     SIGNS_OF_NUMBERS,
     Function,
@@ -23,7 +25,7 @@ from harness.evaluation.operations import (
     tensors_in,
 )
 
-_HARD = ROUNDINGS | SIGNS_OF_NUMBERS | COMPARISONS | {
+_HARD = ROUNDINGS | REMAINDERS | SIGNS_OF_NUMBERS | COMPARISONS | {
     "argmax", "argmin", "topk", "sort", "argsort", "msort", "kthvalue", "median", "nanmedian",
     "mode", "quantize_per_tensor", "quantize_per_channel",
     "fake_quantize_per_tensor_affine", "bucketize", "searchsorted", "one_hot", "signbit",
@@ -104,10 +106,13 @@ class Recorder(Watch):
         self._learned: Any = WeakTensorKeyDictionary()
         self._always: set[str] = set()
         self._accounted = 0
+        self._left: frozenset[str] | None = None
 
-    def start(self, images: Tensor) -> None:
-        """The images that everything is followed from."""
+    def start(self, images: Tensor, state: Iterable[Tensor] = ()) -> None:
+        """The images that everything is followed from, and what the model holds by itself."""
         self._traces[images] = Trace(is_pixels=True)
+        for one in state:
+            self._made[one] = True
 
     def marks(self, answer: Tensor) -> set[str]:
         """Everything that the answer depends on."""
@@ -196,6 +201,8 @@ class Recorder(Watch):
         if source is not None and source in self._traces:
             old = self._traces[source]
             return Trace(old.marks | {"numpy"}, old.is_pixels)
+        if self._left is not None and tensor not in self._made:
+            return Trace(self._left)  # nobody saw what was made of the numbers outside
         is_hidden = tensor.requires_grad and not isinstance(tensor, nn.Parameter)
         return Trace() if is_hidden else None  # compiled code returned it
 
@@ -218,6 +225,7 @@ class Recorder(Watch):
         """What leaves PyTorch as numbers may come back as an index of a list."""
         if name in EXITS:
             self._note(["numpy"], set())
+            self._left = (self._left or frozenset()) | traces[0].marks | {"numpy"}
         if name in EXITS | {"item", "int", "index"} and not given[0].is_floating_point():
             self._note([], self._always)
             self._always |= traces[0].marks

@@ -87,7 +87,8 @@ class RandomHandle(Handle):
             theirs = labels.expand(len(candidates))
             votes = self.votes(candidates)
             label_wins = torch.nn.functional.one_hot(theirs, self._classes).to(votes) * DRAWS
-            return torch.where(is_broken(votes, theirs)[:, None], votes, label_wins)
+            label_loses = votes - label_wins  # even where no class has a vote
+            return torch.where(is_broken(votes, theirs)[:, None], label_loses, label_wins)
 
         return settled
 
@@ -113,15 +114,24 @@ def is_broken(votes: Tensor, labels: Tensor, draws: int = DRAWS) -> Tensor:
         labels: [n] int64.
         draws: passes per image; votes that are missing from it were not finite, so wrong.
     """
-    is_wrong = votes.argmax(1) != labels
     right = votes.gather(1, labels[:, None])[:, 0]
     sure = [wilson(int(count), draws)[1] < 0.5 for count in right.tolist()]
-    return is_wrong & torch.tensor(sure, dtype=torch.bool, device=votes.device)
+    sure_wrong = torch.tensor(sure, dtype=torch.bool, device=votes.device)
+    return _is_wrong(votes, labels, draws) & sure_wrong
 
 
 def is_undetermined(votes: Tensor, labels: Tensor, draws: int = DRAWS) -> Tensor:
     """[n] bool: the majority is wrong, but the draws cannot exclude that it is right."""
-    return (votes.argmax(1) != labels) & ~is_broken(votes, labels, draws)
+    return _is_wrong(votes, labels, draws) & ~is_broken(votes, labels, draws)
+
+
+def is_void(votes: Tensor, draws: int = DRAWS) -> Tensor:
+    """[n] bool: answers that were not finite outnumber the most frequent class."""
+    return draws - votes.sum(1) > votes.amax(1)
+
+
+def _is_wrong(votes: Tensor, labels: Tensor, draws: int) -> Tensor:
+    return (votes.argmax(1) != labels) | is_void(votes, draws)
 
 
 def _joined(found: list[Outputs]) -> Outputs:

@@ -84,7 +84,7 @@ def record(module: nn.Module, images: Tensor) -> Recording:
     heads = watch.heads(found.logits)
     is_random = _is_random(module, images, plain)
     signs = {
-        "bounded_logits": watch.is_bounded(found.logits),
+        "bounded_logits": watch.is_bounded(found.logits) or _has_one_norm(plain),
         "softmax_output": _sums_to_one(plain),
         "several_networks": watch.answers >= 2,
         "input_transformation": "input_transformation" in marks,
@@ -92,7 +92,7 @@ def record(module: nn.Module, images: Tensor) -> Recording:
         "custom_gradient": _has_custom_gradient(found.logits),
         "label_input": bool(_LABELS & set(_parameters(module))),
     }
-    if not torch.equal(found.logits, unwatched):
+    if not _same(found.logits, unwatched):
         signs["changed_by_recording"] = not is_random
         return Recording(hard, 0, False, is_random, _true(signs))
     signs[HIDDEN_HEADS] = bool(heads)
@@ -132,7 +132,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 def _recorded(module: nn.Module, images: Tensor, watch: Recorder, classes: int) -> Outputs:
     """One pass with gradients on, watched at every level."""
-    watch.start(images)
+    watch.start(images, (*module.parameters(), *module.buffers()))
     hooks = _count_answers(module, watch, classes)
     try:
         with torch.enable_grad(), seeded(0), watch.below, watch:
@@ -166,9 +166,16 @@ def _count_answers(module: nn.Module, watch: Recorder, classes: int) -> list[Cal
 def _is_random(module: nn.Module, images: Tensor, plain: Tensor) -> bool:
     for seed in range(1, REPEATS):
         with torch.no_grad(), seeded(seed):
-            if not torch.equal(as_outputs(module(images)).logits, plain):
+            if not _same(as_outputs(module(images)).logits, plain):
                 return True
     return False
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether they are equal, and NaN in the same places."""
+    return torch.equal(one.isnan(), other.isnan()) and torch.equal(
+        one.nan_to_num(0.0), other.nan_to_num(0.0)
+    )
 
 
 def _can_force(
@@ -186,6 +193,13 @@ def _can_force(
 
 def _sums_to_one(logits: Tensor) -> bool:
     return bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-4).all())
+
+
+def _has_one_norm(logits: Tensor) -> bool:
+    """Whether the logits of different images have one length, as normalised ones do."""
+    norms = logits.double().norm(dim=1)
+    is_equal = bool(((norms - norms[0]).abs() <= 1e-4 * norms[0]).all())
+    return is_equal and not torch.allclose(logits, logits[:1])
 
 
 def _has_custom_gradient(answer: Tensor) -> bool:

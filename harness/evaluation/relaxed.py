@@ -19,6 +19,7 @@ from harness.evaluation.operations import (
     CHOICES,
     COMPARISONS,
     EXITS,
+    REMAINDERS,
     ROUNDINGS,
     SIGNS_OF_NUMBERS,
     Function,
@@ -36,7 +37,7 @@ from harness.outputs import Outputs, Select, SoftSelect
 _LARGEST = 2**26
 """Numbers in one table of odds; above it a choice keeps its hard gradient."""
 
-_HARD = {*ROUNDINGS, *SIGNS_OF_NUMBERS, *COMPARISONS, *CHOICES, *CASTS}
+_HARD = {*ROUNDINGS, *REMAINDERS, *SIGNS_OF_NUMBERS, *COMPARISONS, *CHOICES, *CASTS}
 _BARRIERS = {"set_grad_enabled", "detach", "data"}
 _SAME_ODDS = {*CASTS, "detach", "clone", "contiguous", "cpu", "cuda", "data"}
 _SHAPES = {
@@ -75,6 +76,8 @@ class Relaxed(nn.Module):
         wanted = torch.is_grad_enabled() and images.requires_grad
         if wanted and not all(head.requires_grad for head in heads):  # computed under no_grad
             _, heads = self._pass(images, 1.0, labels)
+        if wanted and not found.logits.requires_grad:
+            found = replace(found, logits=_flat(found.logits, images))
         return replace(found, auxiliary=heads)
 
     def _pass(
@@ -91,6 +94,12 @@ class Relaxed(nn.Module):
                 "its forward pass depends on the images. Return them in Outputs.auxiliary.",
             )
         return found, heads
+
+
+def _flat(logits: Tensor, images: Tensor) -> Tensor:
+    """The same logits with a gradient of zero, so that attacks on other surfaces get their turn."""
+    nothing = 0.0 * images.flatten(1).sum(1, keepdim=True).to(logits.dtype)
+    return straight(logits, nothing.expand_as(logits))
 
 
 class Soften(Watch):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness.evaluation.operations import (
     COMPARISONS,
+    REMAINDERS,
     ROUNDINGS,
     SIGNS_OF_NUMBERS,
     Function,
@@ -139,6 +140,7 @@ def _blended(mask: Any, yes: Any, no: Any) -> Any:
 
 _SMOOTH: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(ROUNDINGS, lambda args: args[0]),
+    **dict.fromkeys(REMAINDERS, lambda args: 0 * args[0]),
     **dict.fromkeys(SIGNS_OF_NUMBERS, lambda args: args[0].clamp(-1, 1)),
     "where": lambda args: _blended(*args),
     **dict.fromkeys(("masked_fill", "setitem"), lambda args: _blended(args[1], args[2], args[0])),

@@ -150,7 +150,7 @@ def probe(module: nn.Module, images: Tensor, classes: int) -> Capabilities:
         seen = record(module, images)
     except HarnessError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise HarnessError(
             f"the model cannot take images {tuple(images.shape)} in [0, 1]: {first_line(error)}"
         ) from error

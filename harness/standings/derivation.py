@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 from harness.errors import HarnessError
-from harness.identity import CLEAN, AttackSpec, CheckpointRecord, Failure, Finding, Plan
+from harness.identity import CLEAN, CORRECT, AttackSpec, CheckpointRecord, Failure, Finding, Plan
 from harness.standings.row import RANKING, Row, Scope, make_row, name_of
 from harness.standings.values import Board, Rate, Standing
 from harness.statistics import rank_groups, separated
@@ -259,12 +259,16 @@ def _scope(
     if plan is None:
         examples, seed = _longest(evidence)
     planned = [plan, *plans] if plan is not None else plans
+    first = None
+    if plan is not None:
+        first = tuple(member for member in _members(plan) if member.population == CORRECT)
     return Scope(
         examples=examples,
         seed=seed,
         is_ranked=plan is not None,
         protocols=_complete(evidence, plans, examples),
         members=_in_order(evidence, planned, attacks),
+        standard=first,
     )
 
 

@@ -123,7 +123,7 @@ def _number(value: float | None) -> float | None:
 
 
 def _rate(rate: Rate | None) -> dict[str, float] | None:
-    if rate is None:
+    if rate is None or rate.total == 0:  # nothing was measured: no number is better than 0
         return None
     return {
         "fraction": rate.fraction,

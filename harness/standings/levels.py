@@ -61,6 +61,11 @@ RECOMPUTED = ("D04", "D05", "D06")
 RERUN = "E4"
 """Id under which the agreement of an independent re-run is stored as a finding."""
 
+CLOSED = {
+    "changed_by_recording": "the model changes when it is watched, so its heads stay closed",
+}
+"""Signs of a foreign model that keep it at E1 (`attacks.md` 9.1): what decides is not exposed."""
+
 BLACK_BOX = frozenset({"query", "decision"})
 
 
@@ -113,6 +118,7 @@ def evidence_level(
     knowledge: Collection[str],
     capabilities: Capabilities,
     findings: Sequence[Finding],
+    has_features: bool = True,
 ) -> Level:
     """The highest level whose requirements are all met.
 
@@ -122,12 +128,19 @@ def evidence_level(
         knowledge: kinds of all attacks that were run (`query`, `decision`, `transfer`, ...).
         capabilities: what the model exposes; some make E3 compulsory.
         findings: of the diagnostics.
+        has_features: whether the feature attack (A10) was among the adaptive ones; it is left out
+            where no training images are there to draw guides from.
     """
     if not has_standard:
         return Level("", ("the standard protocol is not complete",))
     states = {one.diagnostic: one for one in findings}
     lacks_second = _lacks_second(knowledge, states)
+    closed = tuple(CLOSED[sign] for sign in capabilities.signs if sign in CLOSED)
+    if closed:
+        return Level("E1", closed)
     lacks_third = _lacks_third(is_adaptive, states)
+    if is_adaptive and not has_features:
+        lacks_third = (*lacks_third, "no feature attack: its training images were not there")
     if not lacks_second and not lacks_third:
         rerun = states.get(RERUN)
         if rerun is not None and rerun.state == "green":

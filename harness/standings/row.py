@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.identity import CORRECT, AttackSpec, CheckpointRecord, Failure, Finding
-from harness.standings.levels import evidence_level
+from harness.standings.levels import DIAGNOSTICS, evidence_level
 from harness.standings.values import AttackStanding, Rate, Standing
 from harness.statistics import contributions, wilson
 from harness.store.bits import Bits
@@ -19,6 +19,9 @@ RANKING = ("adaptive", "standard", "adaptive_quick", "standard_quick")
 """Protocols that are enough for a rank, the one that decides first; the last two are reduced."""
 
 ADAPTIVE = frozenset({"adaptive", "adaptive_quick"})
+
+DIAGNOSED = 1000
+"""Diagnostics are about so many of the first images (`protocol.md` section 5), or all of a row."""
 
 _TRANSFERRED = ("surrogate(", "stripped")
 
@@ -33,6 +36,7 @@ class Scope:
         is_ranked: whether that protocol is good enough for a rank.
         protocols: all protocols that are complete on these images.
         members: the attacks to show, in order; the clean images are not among them.
+        standard: the first stage of the protocol that covers them; None where none does.
     """
 
     examples: int
@@ -40,6 +44,7 @@ class Scope:
     is_ranked: bool
     protocols: tuple[str, ...]
     members: tuple[Member, ...]
+    standard: tuple[Member, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,10 @@ def make_row(
     level = evidence_level(
         has_standard=not names.isdisjoint({"adaptive", "standard"}),
         is_adaptive="adaptive" in names,
-        knowledge={effect.knowledge for effect in effects},
+        knowledge={e.knowledge for e in effects if _is_complete(evidence, e.member, scope)},
         capabilities=checkpoint.capabilities,
-        findings=findings,
+        findings=[one for one in findings if _is_large_enough(one, scope)],
+        has_features=any(effect.spec.attack == "feature_attack" for effect in effects),
     )
     robust = effects[-1].robust if effects else right
     attacks = tuple(_attack_standing(evidence, effect, right) for effect in effects)
@@ -97,7 +103,7 @@ def make_row(
         examples=scope.examples,
         clean=_rate(right),
         robust=_rate(robust),
-        standard=_standard(effects, right),
+        standard=_standard(effects, right, scope.standard),
         is_adaptive=not names.isdisjoint(ADAPTIVE),
         protocols=scope.protocols,
         attacks=attacks,
@@ -133,6 +139,17 @@ def _effects(
     ]
 
 
+def _is_complete(evidence: Evidence, member: Member, scope: Scope) -> bool:
+    """Whether one search of it covers every image of the row: a few images found no level."""
+    return any(evidence.prefix(key) >= scope.examples for key in evidence.searches[member])
+
+
+def _is_large_enough(finding: Finding, scope: Scope) -> bool:
+    """Whether it looked at as many images as the row, or as diagnostics are defined for."""
+    is_diagnostic = finding.diagnostic in DIAGNOSTICS
+    return not is_diagnostic or finding.examples >= min(scope.examples, DIAGNOSED)
+
+
 def _attack_standing(evidence: Evidence, effect: _Effect, right: Bits) -> AttackStanding:
     spec, saw_all = effect.spec, _saw_all(effect, right)
     totals = evidence.totals(effect.member, len(right))
@@ -157,15 +174,20 @@ def _attack_standing(evidence: Evidence, effect: _Effect, right: Bits) -> Attack
     )
 
 
-def _standard(effects: Sequence[_Effect], right: Bits) -> Rate | None:
-    """The union of all attacks on the deployed logits that attack every right image.
+def _standard(
+    effects: Sequence[_Effect], right: Bits, suite: Sequence[Member] | None
+) -> Rate | None:
+    """The union of the standard suite, or of all attacks on the logits where there is no suite.
 
-    What later stages add on the survivors is not standard, even where it climbs the logits.
+    What else was run on every right image (queries, attacks chosen by hand) is not standard, nor
+    is what later stages add on the survivors: both would hide a part of the adaptive gap.
     """
     chosen = [
         effect
         for effect in effects
-        if effect.spec.surface == "logits" and effect.member.population == CORRECT
+        if effect.spec.surface == "logits"
+        and effect.member.population == CORRECT
+        and (suite is None or effect.member in suite)
     ]
     if not any(_saw_all(effect, right) for effect in chosen):
         return None

@@ -71,8 +71,9 @@ class Standing:
         examples: images counted: those that the most adaptive complete protocol covers.
         clean: right as they are.
         robust: right and not broken by any verified attack (the headline, an upper bound).
-        standard: right and not broken by any attack on the deployed logits that attacks every
-            correct image (the standard suite); None if none ran.
+        standard: right and not broken by the standard suite: the first stage of the protocol that
+            rules the row, or where none does, every attack on the deployed logits that attacks
+            every correct image; None if none ran.
         is_adaptive: whether an adaptive protocol is complete on these images.
         protocols: names of the protocols that are complete on these images.
         attacks: in plan order, the clean images not among them.

@@ -168,6 +168,10 @@ NO_DRAWS = ("0", "-1", "1001", "1.0", "2.5", "true", "false", "many", "nan", "9"
         ("pgd(loss=)", "no loss of pgd named ''"),
         ("pgd(loss=own)", "no loss of pgd named 'own'"),
         ("pgd(surface=training_loss,loss=ce)", "brings its own loss"),
+        *[
+            (f"{name}(surface=training_loss)", f"{name} needs the value of every class")
+            for name in ("fab", "fab_t", "deepfool", "autoattack")
+        ],
         ("pgd(surface=)", "no surface named ''"),
         ("pgd(surface=auxiliary)", "'auxiliary' is no surface"),
         ("pgd(surface=auxiliary(0)", "no surface named 'auxiliary(0'"),

@@ -147,6 +147,17 @@ def test_an_added_model_is_not_tested_on_a_dataset_with_other_classes(add, harne
     assert "'mine' decides between 10 classes but cifar100 has 100" in found.err
 
 
+def test_an_added_model_is_not_tested_on_a_dataset_with_other_channels(add, harness):
+    add("mine")
+    found = harness("eval", "mine", "--dataset", "cifar10", "--no-download")
+
+    assert found.code == 2
+    assert (
+        "made for digits and cannot take the images of cifar10: their channels are 1 and 3"
+        in found.err
+    )
+
+
 @pytest.mark.parametrize(
     ("model", "reason"),
     [

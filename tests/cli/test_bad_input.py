@@ -50,6 +50,7 @@ def _ids(commands: list[tuple[str, ...]]) -> list[str]:
         ("eval plain --attack pgd(loss=margn)", "Did you mean 'margin'?"),
         ("eval plain --attack pgd(surface=logit)", "Did you mean 'logits'?"),
         ("eval plain --protocol adaptve", "Did you mean 'adaptive'?"),
+        ("eval plain --protocol=", "no protocol named ''"),
         ("eval plain --dataset cifar1", "Did you mean 'cifar10'?"),
         ("eval --all --dataset digist", "Did you mean 'digits'?"),
         ("show plian", "no checkpoint or defense named 'plian'. Did you mean 'plain'?"),
@@ -123,15 +124,21 @@ def test_a_value_that_cannot_be_is_refused_before_any_work(
 # Data that are not there
 
 
-@pytest.mark.parametrize("command", [("train", "trades"), ("eval", "plain")])
+@pytest.mark.parametrize(
+    ("command", "looked_for"),
+    [
+        ("train trades --dataset cifar10", "cifar-10-batches-py"),
+        ("eval plain --dataset fashion_mnist", "images in train/CLASS"),
+    ],
+)
 def test_missing_data_are_told_with_what_was_looked_for_where_and_what_helps(
-    stored, harness, tmp_path, command
+    stored, harness, tmp_path, command, looked_for
 ):
-    found = harness(*command, "--dataset", "cifar10", "--no-download")
+    found = harness(*command.split(), "--no-download")
 
     assert found.code == 2
     assert str(tmp_path / "data") in found.err
-    assert "cifar-10-batches-py" in found.err
+    assert looked_for in found.err
     assert "--data-dir" in found.err
     assert "downloads are switched off" in found.err
 

@@ -41,6 +41,13 @@ def test_show_says_the_level_what_is_lacking_and_what_diagnostics_found(stored, 
     assert "not run" in next(line for line in after.splitlines() if line.startswith("I3"))
 
 
+def test_show_has_no_percentage_for_a_model_that_failed_on_its_clean_images(add, harness):
+    add("broken", "nan")
+    assert harness("eval", "broken", "--examples", 5, "--workers", 1).code == 1
+    (line,) = (line for line in harness("show", "broken").out.splitlines() if "  -  " in line)
+    assert line.split()[:6] == ["broken", "-", "0", "-", "-", "-"]
+
+
 def test_show_without_a_diagnostic_says_what_to_run(add, harness):
     add("fine", "build")
     harness("eval", "fine", "--attacks", "fgsm", "--examples", 5, "--workers", 1)

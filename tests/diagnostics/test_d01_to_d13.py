@@ -659,3 +659,12 @@ def test_every_diagnostic_reads_the_same_twice():
     one, two = (examined(epsilon="1/4", surrogates=other) for _ in range(2))
     for identity in MINE:
         assert read(identity, one).details == read(identity, two).details
+
+
+def test_a_random_model_is_not_judged_by_single_passes():
+    examination = examined()
+    examination = replace(examination, capabilities=Capabilities(classes=4, is_random=True))
+    for identity in ("D02", "D04", "D13"):
+        reading = read(identity, examination)
+        assert reading.state == NOT_RUN
+        assert "random" in reading.note

@@ -414,6 +414,20 @@ def test_the_adaptive_gap_is_standard_minus_worst_in_points(standard, robust, st
 
 
 @pytest.mark.parametrize(
+    ("lost", "examples", "state"),
+    [
+        *((2, 100, GREEN), (6, 100, GREEN), (7, 100, RED), (8, 499, AMBER)),
+        *((5, 500, GREEN), (6, 500, AMBER), (26, 500, RED)),
+    ],
+)
+def test_a_gap_on_few_images_must_be_more_than_chance(lost, examples, state):
+    examination = examine(Pixels())
+    examination.row = RowFacts(0.9 - lost / examples, 0.9, is_adaptive=True, examples=examples)
+
+    assert read("D20", examination).state == state
+
+
+@pytest.mark.parametrize(
     "row", [RowFacts(), RowFacts(0.5, 0.6), RowFacts(0.5, None, is_adaptive=True)]
 )
 def test_there_is_no_adaptive_gap_without_an_adaptive_row(row):

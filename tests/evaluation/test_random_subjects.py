@@ -6,6 +6,7 @@ from evaluated_subjects import job_of, random_pixels, run, split_of
 from torch import nn
 
 from harness.attacks.attack import attack_spec
+from harness.errors import ModelError
 from harness.evaluation.randomised import RandomHandle
 from harness.evaluation.subject import Subject
 from harness.identity import CLEAN, Capabilities
@@ -73,3 +74,18 @@ def test_the_clean_decision_is_the_majoritys(data):
     assert margins  # votes: one hundred to nothing without noise
     assert set(margins) == {100.0}
     assert sum(noisy.broken) < 4
+
+
+class Unfinished(Noisy):
+    """Answers with NaN where the first pixel is bright."""
+
+    def forward(self, images):
+        bright = images[:, :1, 0, 0] > 0.5
+        return super().forward(images).masked_fill(bright, torch.nan)
+
+
+def test_answers_without_numbers_fail_a_random_model_as_they_fail_any_other(data):
+    capabilities = Capabilities(classes=2, is_random=True)
+    unfinished = Subject(RandomHandle(Unfinished(0.01), 2), capabilities)
+    with pytest.raises(ModelError, match="NaN or infinite logits on clean images"):
+        run(job_of(CLEAN, 0, 8, threat=NOTHING), unfinished, data)

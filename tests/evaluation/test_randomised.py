@@ -9,7 +9,7 @@ from torch import nn
 
 from harness.attacks.attack import attack_spec, run_attack
 from harness.attacks.geometry import Ball
-from harness.attacks.search import Search
+from harness.attacks.search import Search, is_right
 from harness.attacks.streams import Streams
 from harness.attacks.surface_text import surface_named
 from harness.evaluation.randomised import (
@@ -103,8 +103,22 @@ def test_an_answer_that_is_not_finite_votes_for_nothing():
         def forward(self, images):
             return torch.full((len(images), 3), torch.nan)
 
-    votes = RandomHandle(Broken(), 3).votes(pictures(1), draws=5)
-    assert votes.tolist() == [[0, 0, 0]]
+    handle = RandomHandle(Broken(), 3)
+    assert handle.votes(pictures(1), draws=5).tolist() == [[0, 0, 0]]
+    assert handle.is_broken(pictures(3), torch.tensor([0, 1, 2])).all()
+    settled = handle.confirm(torch.tensor([0]))(pictures(1))
+    assert not is_right(settled, torch.tensor([0])).any()  # not even class 0, which wins ties
+
+
+@pytest.mark.parametrize(
+    ("right", "finite", "broken", "undetermined"),
+    [(40, 40, True, False), (41, 41, False, True), (50, 50, False, False), (40, 60, False, False)],
+)
+def test_answers_that_are_not_finite_count_as_one_wrong_class(right, finite, broken, undetermined):
+    votes = torch.tensor([[right, finite - right]]).float()
+    label = torch.tensor([0])
+    assert is_broken(votes, label).tolist() == [broken]
+    assert is_undetermined(votes, label).tolist() == [undetermined]
 
 
 @pytest.mark.parametrize(

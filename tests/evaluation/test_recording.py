@@ -6,15 +6,17 @@ import foreign_models as foreign
 import numpy as np
 import pytest
 import torch
-from foreign_models import Around, Labelled, pictures, plain, with_features
+from foreign_models import CLASSES, Around, Labelled, pictures, plain, with_features
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
 from harness.evaluation.recording import SIGNS, Recording, record, seeded
+from harness.evaluation.relaxed import Relaxed
 from harness.heads.linear import Linear
 from harness.models.architectures import ARCHITECTURES
 from harness.models.network import Network, Normalisation
+from harness.outputs import SoftSelect
 
 CLEAN = Recording()
 
@@ -169,6 +171,11 @@ FOUND = {
             functional.conv2d(images, torch.full((3, 1, 3, 3), 1 / 9), groups=3))),
         Recording(signs=("input_transformation",)),
     ),
+    "nothing_or_not_a_number": (
+        Around(lambda self, images: self.net(images) * random.choice((0.0, torch.nan))),  # noqa: S311
+        Recording(is_random=True),
+    ),
+    "not_a_number": (Around(lambda self, images: self.net(images) * torch.nan), Recording()),
     "labels": (Labelled(), Recording(signs=("label_input",))),
     "no_grad": (
         Around(lambda self, images: torch.no_grad()(self.net)(images)), Recording(("no_grad",))
@@ -193,6 +200,69 @@ def test_what_standard_attacks_would_not_see_is_found(name):
 def test_a_gradient_inside_the_pass_is_found():
     for answer in (foreign.inner_step, with_backward):
         assert "inference_gradient" in record(Around(answer), pictures()).signs
+
+
+def test_a_gradient_taken_only_where_gradients_are_on_is_found():
+    def hides(self, images):
+        if not torch.is_grad_enabled():
+            return self.net(images)
+        (slope,) = torch.autograd.grad(self.net(images).logsumexp(1).sum(), images)
+        return self.net(images - 0.1 * slope)
+
+    assert "inference_gradient" in record(Around(hides), pictures()).signs
+
+
+def test_what_rounding_leaves_is_a_hard_operation_that_straight_through_opens():
+    steps = {
+        "remainder": lambda x: x - x % 0.1,
+        "fmod": lambda x: x - torch.fmod(x, 0.1),
+        "frac": lambda x: (x * 10 - (x * 10).frac()) / 10,
+    }
+    for name, step in steps.items():
+        model = Around(lambda self, images, step=step: self.net(step(images)))
+        found = record(model, pictures())
+        assert (found.hard, found.signs) == ((name,), ("input_transformation",))
+        images = pictures().requires_grad_()
+        plain, soft = model.eval()(images), Relaxed(model, 0)(images, select=SoftSelect(1)).logits
+        assert torch.equal(plain, soft)
+        assert not torch.autograd.grad(plain.sum(), images)[0].any()
+        assert torch.autograd.grad(soft.sum(), images)[0].any()
+
+
+def in_numpy(self, images):
+    features = self.net(images).relu()
+    chosen = (features @ self.weight.T).detach().numpy().argmax(1)
+    return (self.weight[torch.as_tensor(chosen)] * features) @ self.weight.T
+
+
+def image_by_image(self, images):
+    features = self.net(images).relu()
+    scores = features @ self.weight.T
+    rows = [self.weight[int(scores[i].argmax())] for i in range(len(images))]
+    return (torch.stack(rows) * features) @ self.weight.T
+
+
+@pytest.mark.parametrize(
+    ("gate", "hard"), [(in_numpy, ("detach", "numpy")), (image_by_image, ("argmax",))]
+)
+def test_a_gate_chosen_outside_or_image_by_image_is_a_hidden_head(gate, hard):
+    found = record(with_features(gate), pictures())
+    assert (found.hard, found.heads, found.signs) == (hard, 1, ("hidden_heads",))
+
+
+def test_numbers_that_only_leave_for_a_log_are_no_hard_operation():
+    def logs(self, images):
+        self.log = images.mean((2, 3)).numpy(force=True)
+        return self.net(images) * torch.ones(CLASSES)
+
+    assert record(Around(logs), pictures()) == CLEAN
+
+
+def test_logits_of_one_length_are_bounded():
+    def normalised(self, images):
+        return functional.layer_norm(self.net(images), (CLASSES,))
+
+    assert record(Around(normalised), pictures()).signs == ("bounded_logits",)
 
 
 def with_backward(self, images):

@@ -343,6 +343,28 @@ def test_a_plain_model_is_not_wrapped():
     assert opened(model, probe(model, pictures(), 10)) is model
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda self, x: torch.no_grad()(self.net)(x),
+        lambda self, x: self.net(x.detach()),
+        lambda self, x: functional.one_hot(self.net(x).argmax(1), 10).float(),
+    ],
+    ids=["no_grad", "detach", "one_hot"],
+)
+def test_logits_that_no_gradient_reaches_have_a_gradient_of_zero(answer):
+    """Else the first attack on them would end the row before the softened ones ran."""
+    module, images = Around(answer), pictures().requires_grad_()
+    relaxed = opened(module, probe(module, pictures(), 10))
+    assert isinstance(relaxed, Relaxed)
+    found = relaxed(images).logits
+    with torch.no_grad():
+        assert torch.equal(found, module(images))
+    assert (gradient_of(found, images) == 0).all()
+    softened = relaxed(images, select=SoftSelect(1.0)).logits
+    assert (gradient_of(softened, images) != 0).any()
+
+
 def test_softening_leaves_no_trace_after_the_pass():
     model = MODELS["gated"]
     images = pictures(3).requires_grad_()

@@ -300,6 +300,7 @@ def test_outputs_tell_what_a_model_exposes():
         (lambda x: Outputs(logits(x), logit_scale=torch.tensor(3.0)), "must be a plain number"),
         (fails(RuntimeError("size mismatch")), "cannot take images .2, 1, 4, 4.*size mismatch"),
         (fails(AssertionError("224 pixels")), "cannot take images .*224 pixels"),
+        (fails(SystemExit("bye")), "cannot take images .*bye"),
         (fails(IndexError()), "cannot take images .*IndexError"),
         (fails(AttributeError("no attribute")), "cannot take images .*no attribute"),
     ],
