@@ -465,3 +465,10 @@ def test_bits_have_plain_names_where_no_two_attacks_would_share_one(campaign, ev
         "pgd(steps=3)@logits:ce",
         "pgd(steps=4)@logits:ce",
     ]
+
+
+def test_an_unknown_surrogate_is_refused_before_any_image_is_judged(campaign, evaluation):
+    wanted = ((attack_spec("pgd", surface="surrogate(0123456789ab)"), CORRECT),)
+    with pytest.raises(HarnessError, match="no other checkpoint of its dataset with that digest"):
+        campaign(protocol="", wanted=lambda _: wanted)
+    assert evaluation.asked == []

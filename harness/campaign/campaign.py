@@ -247,6 +247,8 @@ class Campaign:
             )
         norm = self.request.threat.norm
         check_wanted(wanted, record.capabilities, norm, has_guides=has_guides)
+        for spec, _ in wanted:
+            self._surrogates(record, spec)  # refused before anything runs
         if not has_guides:
             logger.info(
                 "%s: feature attacks are left out, since there are no training images of %s here.",

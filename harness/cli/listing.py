@@ -118,10 +118,12 @@ def _corruptions() -> Rows:
 def _protocols() -> Rows:
     from harness.protocols import PROTOCOLS
 
-    return [
+    found = [
         {"name": entry.name, "version": entry.version, "description": entry.description}
         for entry in PROTOCOLS.values()
     ]
+    told = "standard 2, then what `harness search NAME --budget N` finds, on the survivors"
+    return [*found, {"name": "search", "version": 1, "description": told}]
 
 
 def _datasets() -> Rows:
