@@ -539,3 +539,24 @@ def test_an_attack_that_no_suite_names_lowers_the_union_but_not_the_standard_num
     after = bench.rows()[0]
     assert after.robust.count == before.robust.count - 2
     assert after.standard == before.standard
+
+
+@pytest.mark.parametrize(
+    ("broken_of_large", "order"),
+    [("01" * 50, ["large", "small"]), ("1" * 60 + "0" * 40, ["small", "large"])],
+)
+def test_a_smaller_tier_stands_above_a_larger_one_only_where_a_test_tells_them_apart(
+    bench: Bench, broken_of_large: str, order: list[str]
+) -> None:
+    small, large = bench.checkpoint("small"), bench.checkpoint("large")
+    for checkpoint, broken in (
+        (small, "10" * 45 + "0" * 10),
+        (large, broken_of_large + "1" * 250 + "0" * 150),
+    ):
+        bench.record(checkpoint, CLEAN, "0" * len(broken))
+        bench.record(checkpoint, A, broken)
+        bench.plan(checkpoint, "standard-2", (A, CORRECT))
+    bench.record(small, B, "0" * 100)
+    found = bench.rows()
+    assert [standing.checkpoint.name for standing in found] == order
+    assert found[0].rank == ((1, 2) if order[0] == "large" else (1, 1))

@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 from harness.identity import CLEAN, CORRECT, AttackSpec, CheckpointRecord, Failure, Finding, Plan
 from harness.standings.row import RANKING, Row, Scope, make_row, name_of
 from harness.standings.values import Board, Rate, Standing
-from harness.statistics import rank_groups, separated
+from harness.statistics import Counts, rank_groups, separated
 from harness.store.bits import Bits
 from harness.store.evidence import Evidence, Member, Search, gather
 from harness.store.store import RecordedAttack, Store
@@ -320,20 +320,41 @@ def _in_order(
 def _board(rows: Sequence[Row]) -> Board:
     ordered = sorted(rows, key=_row_order)
     ranked = [row for row in ordered if row.is_ranked]
-    standings = [
-        replace(row.standing, rank=rank) for row, rank in zip(ranked, _ranks(ranked), strict=True)
-    ]
+    standings = [replace(row.standing, rank=rank) for row, rank in _placed(ranked)]
     standings += [row.standing for row in ordered if not row.is_ranked]
     first = standings[0]
     return Board(first.dataset, first.images, first.threat, tuple(standings))
 
 
-def _ranks(rows: Sequence[Row]) -> list[tuple[int, int]]:
+def _placed(rows: Sequence[Row]) -> list[tuple[Row, tuple[int, int]]]:
+    """Rows in the order shown, with the places that the tests leave open.
+
+    Among rows that no test tells apart, one of a smaller tier of images never stands above one of
+    a larger (`protocol.md` section 3).
+    """
     examples = np.array([row.standing.examples for row in rows], dtype=np.int64)
     robust = np.zeros((len(rows), max(examples, default=0)), dtype=np.bool_)
     for place, row in enumerate(rows):
         robust[place, : len(row.robust)] = row.robust
-    return rank_groups(separated(robust, examples))
+    is_above = separated(robust, examples)
+    order: list[int] = []
+    for number in range(len(rows)):
+        place = len(order)
+        while place and _gives_way(order[place - 1], number, examples, is_above):
+            place -= 1
+        order.insert(place, number)
+    groups = rank_groups(is_above[np.ix_(order, order)])
+    return [(rows[number], group) for number, group in zip(order, groups, strict=True)]
+
+
+def _gives_way(above: int, row: int, examples: Counts, is_above: Bits) -> bool:
+    """Whether the row above has a smaller tier and is not told apart."""
+    return not is_above[above, row] and _tier(examples[above]) < _tier(examples[row])
+
+
+def _tier(examples: int) -> int:
+    """Smoke, quick, standard and full are 100, 500, 1,000 and 10,000 images."""
+    return sum(examples >= least for least in (500, 1000, 10_000))
 
 
 def _row_order(row: Row) -> tuple[float, float, str]:
