@@ -27,7 +27,7 @@ from harness.identity import (
     Outcome,
     Plan,
 )
-from harness.standings import Standing, as_csv, as_json, boards, measure, still_right
+from harness.standings import Question, Standing, as_csv, as_json, boards, measure, still_right
 from harness.standings.levels import TITLES
 from harness.statistics import wilson
 from harness.store.store import Store
@@ -104,7 +104,9 @@ class Bench:
         *members: tuple[AttackSpec, str],
         seed: int = 0,
     ) -> Standing:
-        return measure(self.store, checkpoint, **_where(seed), attacks=members, examples=examples)
+        return measure(
+            self.store, checkpoint, Question(**_where(seed), attacks=members, examples=examples)
+        )
 
     def rows(self) -> tuple[Standing, ...]:
         (board,) = boards(self.store)
@@ -395,13 +397,13 @@ def test_measuring_what_is_not_finished_is_refused_with_the_next_step(
 ) -> None:
     for ask in (measure, still_right):
         with pytest.raises(HarnessError, match=reason) as caught:
-            ask(bench.store, row, **_where(), attacks=members, examples=examples)
+            ask(bench.store, row, Question(**_where(), attacks=members, examples=examples))
         assert "Repeat the command" in str(caught.value)
 
 
 def test_the_bits_are_those_of_the_counts(bench: Bench, row: CheckpointRecord) -> None:
     members = ((A, CORRECT), (GATE, SURVIVORS))
-    found = still_right(bench.store, row, **_where(), attacks=members, examples=8)
+    found = still_right(bench.store, row, Question(**_where(), attacks=members, examples=8))
     assert {key: "".join(map(str, bits.astype(int))) for key, bits in found.items()} == {
         "clean": "11111100",
         "robust": "00101100",
@@ -413,7 +415,7 @@ def test_the_bits_are_those_of_the_counts(bench: Bench, row: CheckpointRecord) -
 def test_a_label_with_two_populations_has_two_vectors(bench: Bench, row: CheckpointRecord) -> None:
     bench.record(row, A, "00100000", "00111100", population=SURVIVORS)
     members = ((A, CORRECT), (A, SURVIVORS))
-    found = still_right(bench.store, row, **_where(), attacks=members, examples=8)
+    found = still_right(bench.store, row, Question(**_where(), attacks=members, examples=8))
     assert list(found)[2:] == [A.label, f"{A.label} on {SURVIVORS}"]
     assert found["robust"].sum() == 3
 

@@ -47,7 +47,7 @@ from harness.identity import (
     Runtime,
 )
 from harness.protocols import Target, check_wanted, needs_guides
-from harness.standings import Standing, losses, measure, still_right
+from harness.standings import Question, Standing, losses, measure, still_right
 from harness.store.store import Store
 
 logger = logging.getLogger("harness.campaign")
@@ -163,7 +163,7 @@ class Campaign:
     def standing(self, record: CheckpointRecord) -> Standing:
         """What exactly this request found for a checkpoint, from the store."""
         wanted = self._everything(record)
-        return measure(self._store, record, attacks=wanted, examples=self.examples, **self._scope())
+        return measure(self._store, record, self._question(wanted))
 
     def bits(self, record: CheckpointRecord) -> dict[str, Bits]:
         """Per image, still right or not: `clean`, `robust` and every `attack@surface:loss`.
@@ -179,9 +179,10 @@ class Campaign:
         }
 
     def _still_right(self, record: CheckpointRecord, attacks: Stage) -> dict[str, Bits]:
-        return still_right(
-            self._store, record, attacks=attacks, examples=self.examples, **self._scope()
-        )
+        return still_right(self._store, record, self._question(attacks))
+
+    def _question(self, attacks: Stage) -> Question:
+        return Question(attacks=attacks, examples=self.examples, **self._scope())
 
     def _scope(self) -> Scope:
         return {
@@ -218,7 +219,7 @@ class Campaign:
         if self.request.restarts is None:
             return ()
         second = self._second(record)
-        lost = losses(self._store, record, attacks=second, examples=self.examples, **self._scope())
+        lost = losses(self._store, record, self._question(second))
         if lost is None:
             return None
         order = sorted(range(len(second)), key=lambda place: (-lost[place], place))

@@ -43,34 +43,54 @@ def boards(store: Store) -> tuple[Board, ...]:
     return tuple(sorted((_board(rows) for rows in by_board.values()), key=_board_order))
 
 
-def measure(
-    store: Store,
-    checkpoint: CheckpointRecord,
-    *,
-    dataset: str,
-    images: str,
-    threat: ThreatModel,
-    seed: int,
-    precision: str,
-    attacks: Sequence[tuple[AttackSpec, str]],
-    examples: int,
-) -> Standing:
+@dataclass(frozen=True)
+class Question:
+    """What somebody wants to know about one checkpoint.
+
+    Args:
+        dataset: its name in rows.
+        images: SHA-256 of its test images.
+        threat: norm and epsilon.
+        seed: run seed.
+        precision: number format of the searches.
+        attacks: each with its population, in order.
+        examples: how many of the first images.
+    """
+
+    dataset: str
+    images: str
+    threat: ThreatModel
+    seed: int
+    precision: str
+    attacks: Sequence[tuple[AttackSpec, str]]
+    examples: int
+
+    def searches(self) -> dict[Search, AttackSpec]:
+        """What the attacks are stored as; the clean images are not among them."""
+        return {
+            Search(spec.hash, population, self.seed, self.precision): spec
+            for spec, population in self.attacks
+            if spec.hash != CLEAN.hash
+        }
+
+
+def measure(store: Store, checkpoint: CheckpointRecord, asked: Question) -> Standing:
     """The standing under exactly these attacks (each with its population) on the first images.
 
     Raises:
         HarnessError: an attack or the clean images do not cover them all yet.
     """
     with store.snapshot():
-        known = _Known.read(store, checkpoint, images, threat)
-        evidence = _evidence(store, checkpoint, dataset, images, threat)
-    searches = _searches(attacks, seed, precision)
-    _check_complete(evidence, checkpoint, searches, examples)
+        known = _Known.read(store, checkpoint, asked.images, asked.threat)
+        evidence = _evidence(store, checkpoint, asked)
+    searches = asked.searches()
+    _check_complete(evidence, checkpoint, searches, asked.examples)
     evidence, owner = evidence.only(searches), _owner(evidence)
     scope = Scope(
-        examples=examples,
-        seed=seed,
+        examples=asked.examples,
+        seed=asked.seed,
         is_ranked=False,
-        protocols=_complete(evidence, known.plans[owner], examples),
+        protocols=_complete(evidence, known.plans[owner], asked.examples),
         members=tuple(Member(key.attack, key.population) for key in searches),
     )
     return make_row(
@@ -78,18 +98,7 @@ def measure(
     ).standing
 
 
-def still_right(
-    store: Store,
-    checkpoint: CheckpointRecord,
-    *,
-    dataset: str,
-    images: str,
-    threat: ThreatModel,
-    seed: int,
-    precision: str,
-    attacks: Sequence[tuple[AttackSpec, str]],
-    examples: int,
-) -> dict[str, Bits]:
+def still_right(store: Store, checkpoint: CheckpointRecord, asked: Question) -> dict[str, Bits]:
     """Per image: right as it is (`clean`), after all attacks (`robust`), and after each (label).
 
     An image that a second stage did not attack counts there as it is. A label that occurs with
@@ -98,8 +107,8 @@ def still_right(
     Raises:
         HarnessError: an attack or the clean images do not cover them all yet.
     """
-    evidence = _evidence(store, checkpoint, dataset, images, threat)
-    searches = _searches(attacks, seed, precision)
+    evidence = _evidence(store, checkpoint, asked)
+    searches, examples = asked.searches(), asked.examples
     _check_complete(evidence, checkpoint, searches, examples)
     right = evidence.right[:examples]
     found = {"clean": right, "robust": right.copy()}
@@ -111,21 +120,10 @@ def still_right(
     return found
 
 
-def losses(
-    store: Store,
-    checkpoint: CheckpointRecord,
-    *,
-    dataset: str,
-    images: str,
-    threat: ThreatModel,
-    seed: int,
-    precision: str,
-    attacks: Sequence[tuple[AttackSpec, str]],
-    examples: int,
-) -> list[int] | None:
+def losses(store: Store, checkpoint: CheckpointRecord, asked: Question) -> list[int] | None:
     """How many clean-correct images each attack broke, in order; None while any is unfinished."""
-    evidence = _evidence(store, checkpoint, dataset, images, threat)
-    searches = _searches(attacks, seed, precision)
+    evidence = _evidence(store, checkpoint, asked)
+    searches, examples = asked.searches(), asked.examples
     covered = [evidence.prefix(search) for search in searches]
     if min([evidence.clean_prefix, *covered]) < examples:
         return None
@@ -214,24 +212,12 @@ def _owner(value: Evidence | Plan | Failure | Finding) -> Owner:
     return value.checkpoint, value.dataset, value.images, value.threat
 
 
-def _evidence(
-    store: Store, checkpoint: CheckpointRecord, dataset: str, images: str, threat: ThreatModel
-) -> Evidence:
-    slices = store.slices(checkpoint=checkpoint.digest, images=images, threat=threat)
+def _evidence(store: Store, checkpoint: CheckpointRecord, asked: Question) -> Evidence:
+    slices = store.slices(checkpoint=checkpoint.digest, images=asked.images, threat=asked.threat)
     for evidence in list(gather(slices)):
-        if evidence.dataset == dataset:
+        if evidence.dataset == asked.dataset:
             return evidence
-    return Evidence(checkpoint.digest, dataset, images, threat, {}, 0)
-
-
-def _searches(
-    attacks: Iterable[tuple[AttackSpec, str]], seed: int, precision: str
-) -> dict[Search, AttackSpec]:
-    return {
-        Search(spec.hash, population, seed, precision): spec
-        for spec, population in attacks
-        if spec.hash != CLEAN.hash
-    }
+    return Evidence(checkpoint.digest, asked.dataset, asked.images, asked.threat, {}, 0)
 
 
 def _check_complete(
