@@ -15,6 +15,7 @@ from harness.protocols import (
     protocol_named,
     with_found,
 )
+from harness.standings.row import COUNTED, COUNTED_ADAPTIVE
 
 PLAIN = Capabilities(classes=10, features=True)
 AUXILIARY = Capabilities(classes=10, auxiliary=2)
@@ -308,6 +309,11 @@ def test_the_training_loss_needs_no_number_of_classes():
 def test_a_misspelt_protocol_is_told_the_nearest():
     with pytest.raises(HarnessError, match="Did you mean 'adaptive'"):
         protocol_named("adaptve")
+
+
+def test_evidence_levels_ask_for_the_versions_of_today():
+    assert {protocol_named(name).key for name in ("standard", "adaptive")} == COUNTED
+    assert protocol_named("adaptive").key == COUNTED_ADAPTIVE
 
 
 def test_the_search_protocol_asks_for_its_command():

@@ -35,7 +35,7 @@ from harness.threat import ThreatModel
 
 IMAGES = "f" * 64
 THREAT = ThreatModel("linf", Fraction(8, 255))
-SURVIVORS = "survivors:adaptive-1"
+SURVIVORS = "survivors:adaptive-2"
 A = AttackSpec("a", "logits", "ce", (("steps", 10),), ("steps",))
 B = AttackSpec("b", "logits", "ce")
 HEAD = AttackSpec("a", "auxiliary(0)", "ce")
@@ -136,9 +136,9 @@ def row(bench: Bench) -> CheckpointRecord:
     bench.record(checkpoint, B, "01100000", "11111100", queries=600)
     bench.record(checkpoint, HEAD, "01000000", "11111100")
     bench.record(checkpoint, GATE, "00010000", "00011100", population=SURVIVORS)
-    bench.plan(checkpoint, "standard-1", (A, CORRECT), (B, CORRECT))
+    bench.plan(checkpoint, "standard-2", (A, CORRECT), (B, CORRECT))
     bench.plan(
-        checkpoint, "adaptive-1", (A, CORRECT), (B, CORRECT), (HEAD, CORRECT), (GATE, SURVIVORS)
+        checkpoint, "adaptive-2", (A, CORRECT), (B, CORRECT), (HEAD, CORRECT), (GATE, SURVIVORS)
     )
     return checkpoint
 
@@ -152,7 +152,7 @@ def test_a_row_has_the_counts_that_its_bits_spell(bench: Bench, row: CheckpointR
     assert standing.standard.count == 3
     assert standing.adaptive_gap == 1 / 8
     assert standing.is_adaptive
-    assert standing.protocols == ("adaptive-1", "standard-1")
+    assert standing.protocols == ("adaptive-2", "standard-2")
     assert standing.rank == (1, 1)
     assert standing.checkpoint == row
 
@@ -183,11 +183,11 @@ def test_the_second_stage_attack_that_lowered_the_union_most_is_named_first(benc
     bench.record(checkpoint, CLEAN, "00000000")
     bench.record(checkpoint, A, "11100000")
     bench.record(checkpoint, B, "01110000")
-    bench.plan(checkpoint, "standard-1", (A, CORRECT), (B, CORRECT))
+    bench.plan(checkpoint, "standard-2", (A, CORRECT), (B, CORRECT))
     assert bench.rows()[0].last_lowered_by == "a(steps=10)@logits:ce"
     bench.record(checkpoint, GATE, "00001000", "00001111", population=SURVIVORS)
     bench.record(checkpoint, LATE, "00000110", "00001111", population=SURVIVORS)
-    bench.plan(checkpoint, "adaptive-1", (A, CORRECT), (GATE, SURVIVORS), (LATE, SURVIVORS))
+    bench.plan(checkpoint, "adaptive-2", (A, CORRECT), (GATE, SURVIVORS), (LATE, SURVIVORS))
     assert bench.rows()[0].last_lowered_by == "late@logits:margin"
 
 
@@ -249,8 +249,8 @@ def test_without_an_adaptive_protocol_the_standard_one_rules_and_no_gap_is_claim
     checkpoint = bench.checkpoint("one")
     bench.record(checkpoint, CLEAN, "0000")
     bench.record(checkpoint, A, "100")
-    bench.plan(checkpoint, "standard-1", (A, CORRECT))
-    bench.plan(checkpoint, "adaptive-1", (A, CORRECT), (HEAD, CORRECT))
+    bench.plan(checkpoint, "standard-2", (A, CORRECT))
+    bench.plan(checkpoint, "adaptive-2", (A, CORRECT), (HEAD, CORRECT))
     (standing,) = bench.rows()
     assert (standing.examples, standing.is_adaptive, standing.rank) == (3, False, (1, 1))
     assert standing.adaptive_gap is None
@@ -272,9 +272,9 @@ def test_a_plan_that_covers_images_with_another_seed_is_not_complete(bench: Benc
     checkpoint = bench.checkpoint("one")
     bench.record(checkpoint, CLEAN, "0000")
     bench.record(checkpoint, A, "1000", seed=1)
-    bench.plan(checkpoint, "standard-1", (A, CORRECT), seed=0)
+    bench.plan(checkpoint, "standard-2", (A, CORRECT), seed=0)
     assert bench.rows()[0].rank is None
-    bench.plan(checkpoint, "standard-1", (A, CORRECT), seed=1)
+    bench.plan(checkpoint, "standard-2", (A, CORRECT), seed=1)
     assert (bench.rows()[0].rank, bench.rows()[0].seed) == ((1, 1), 1)
 
 
@@ -283,7 +283,7 @@ def test_images_whose_clean_decision_is_unknown_do_not_count(bench: Bench) -> No
     bench.record(checkpoint, CLEAN, "0001")
     bench.record(checkpoint, A, "100000")
     assert bench.rows()[0].examples == 4
-    bench.plan(checkpoint, "standard-1", (A, CORRECT))
+    bench.plan(checkpoint, "standard-2", (A, CORRECT))
     (standing,) = bench.rows()
     assert (standing.examples, standing.robust.count, standing.rank) == (4, 2, (1, 1))
 
@@ -293,7 +293,7 @@ def test_rows_that_the_paired_test_does_not_separate_share_their_places(bench: B
         checkpoint = bench.checkpoint(name)
         bench.record(checkpoint, CLEAN, "0" * 100)
         bench.record(checkpoint, A, "1" * broken + "0" * (100 - broken))
-        bench.plan(checkpoint, "standard-1", (A, CORRECT))
+        bench.plan(checkpoint, "standard-2", (A, CORRECT))
     found = [(standing.checkpoint.name, standing.rank) for standing in bench.rows()]
     assert found == [("first", (1, 2)), ("second", (1, 2)), ("last", (3, 3))]
 
@@ -356,7 +356,7 @@ def test_measuring_counts_exactly_the_attacks_and_images_asked_for(
 ) -> None:
     standing = bench.measure(row, 8, (B, CORRECT), (A, CORRECT))
     assert [line.label for line in standing.attacks] == ["b@logits:ce", "a(steps=10)@logits:ce"]
-    assert (standing.robust.count, standing.protocols, standing.rank) == (3, ("standard-1",), None)
+    assert (standing.robust.count, standing.protocols, standing.rank) == (3, ("standard-2",), None)
     assert not standing.is_adaptive
     assert bench.measure(row, 2, (A, CORRECT)).robust.count == 0
     clean_only = bench.measure(row, 8)
@@ -562,3 +562,13 @@ def test_a_smaller_tier_stands_above_a_larger_one_only_where_a_test_tells_them_a
     found = bench.rows()
     assert [standing.checkpoint.name for standing in found] == order
     assert found[0].rank == ((1, 2) if order[0] == "large" else (1, 1))
+
+
+def test_protocols_of_an_older_version_give_a_rank_and_no_level(bench: Bench) -> None:
+    for name, version in (("new", 2), ("old", 1)):
+        checkpoint = bench.checkpoint(name)
+        bench.record(checkpoint, CLEAN, "0000")
+        bench.record(checkpoint, A, "1000")
+        bench.plan(checkpoint, f"standard-{version}", (A, CORRECT))
+    levels = {row.checkpoint.name: (row.level, row.rank) for row in bench.rows()}
+    assert levels == {"new": ("E1", (1, 2)), "old": ("", (1, 2))}

@@ -12,6 +12,7 @@ from harness.errors import unknown_name
 from harness.evaluation.examine import Diagnosis, diagnose, missing
 from harness.executors.local import LocalExecutor
 from harness.identity import CheckpointRecord, Failure, Finding, Runtime
+from harness.protocols import PROTOCOLS
 from harness.standings import Standing, boards
 from harness.store.store import Store
 from harness.threat import ThreatModel
@@ -176,7 +177,7 @@ def _facts(record: CheckpointRecord, rows: Sequence[Standing]) -> RowFacts:
     return RowFacts(
         robust=mine.robust.fraction,
         standard=None if mine.standard is None else mine.standard.fraction,
-        is_adaptive=any(name.startswith("adaptive-") for name in mine.protocols),
+        is_adaptive=PROTOCOLS["adaptive"].key in mine.protocols,
         best=max(others, default=None),
         level=mine.level,
         examples=mine.examples,

@@ -18,6 +18,10 @@ from harness.store.store import RecordedAttack
 RANKING = ("adaptive", "standard", "adaptive_quick", "standard_quick")
 """Protocols that are enough for a rank, the one that decides first; the last two are reduced."""
 
+COUNTED_ADAPTIVE = "adaptive-2"
+COUNTED = frozenset({"standard-2", COUNTED_ADAPTIVE})
+"""Versions that evidence levels ask for; a row of an older one keeps its rank and has no level."""
+
 ADAPTIVE = frozenset({"adaptive", "adaptive_quick"})
 
 DIAGNOSED = 1000
@@ -85,8 +89,8 @@ def make_row(
     effects = _effects(evidence, specs, right, scope)
     names = {name_of(protocol) for protocol in scope.protocols}
     level = evidence_level(
-        has_standard=not names.isdisjoint({"adaptive", "standard"}),
-        is_adaptive="adaptive" in names,
+        has_standard=not COUNTED.isdisjoint(scope.protocols),
+        is_adaptive=COUNTED_ADAPTIVE in scope.protocols,
         knowledge={e.knowledge for e in effects if _is_complete(evidence, e.member, scope)},
         capabilities=checkpoint.capabilities,
         findings=[one for one in findings if _is_large_enough(one, scope)],
