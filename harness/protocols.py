@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.attacks.attack import ATTACKS, attack_spec
+from harness.attacks.attack import ATTACKS, attack_spec, with_settings
 from harness.attacks.autoattack import random_parts, standard_parts
 from harness.attacks.losses import check_classes, split_loss
 from harness.attacks.surface_text import check_reachable
@@ -102,14 +102,9 @@ class Protocol:
             if is_white and "restarts" in parameters and "targets" not in parameters:
                 chosen.setdefault(spec.surface, spec)
         return tuple(
-            (_restarted(spec), f"survivors:{self.key}") for spec in list(chosen.values())[:BEST]
+            (with_settings(spec, restarts=RESTARTS), f"survivors:{self.key}")
+            for spec in list(chosen.values())[:BEST]
         )
-
-
-def _restarted(spec: AttackSpec) -> AttackSpec:
-    parameters = {**dict(spec.parameters), "restarts": RESTARTS}
-    loss = None if spec.loss == "own" else spec.loss
-    return attack_spec(spec.attack, surface=spec.surface, loss=loss, **parameters)
 
 
 def _standard(target: Target) -> list[AttackSpec]:
@@ -136,7 +131,11 @@ def _adaptive(target: Target) -> list[AttackSpec]:
         *_transfer(target),
     ]
     if target.capabilities.is_random:
-        suite = [_repeated(spec) for spec in suite if ATTACKS[spec.attack].knowledge == "white_box"]
+        suite = [
+            with_settings(spec, eot=DRAWS)
+            for spec in suite
+            if ATTACKS[spec.attack].knowledge == "white_box"
+        ]
     done = _standard(target)
     return [spec for spec in _defined(suite, target) if spec not in done]
 
@@ -250,7 +249,11 @@ def _quick_standard(target: Target) -> list[AttackSpec]:
     suite = [attack_spec("fgsm"), attack_spec("pgd", steps=40)]
     suite += _auto_attack(target, "logits")[:-2]
     suite.append(attack_spec("square", queries=1000))
-    return [_repeated(spec) for spec in suite] if target.capabilities.is_random else suite
+    return (
+        [with_settings(spec, eot=DRAWS) for spec in suite]
+        if target.capabilities.is_random
+        else suite
+    )
 
 
 def _quick_adaptive(target: Target) -> list[AttackSpec]:
@@ -268,7 +271,7 @@ def _quick_adaptive(target: Target) -> list[AttackSpec]:
     if capabilities.training_loss:
         suite.append(attack_spec("apgd_ce", surface="training_loss"))
     if capabilities.is_random:
-        suite = [_repeated(spec) for spec in suite]
+        suite = [with_settings(spec, eot=DRAWS) for spec in suite]
     done = _quick_standard(target)
     return [spec for spec in _defined(suite, target) if spec not in done]
 
@@ -282,7 +285,7 @@ def _adaptive_auto_attack(target: Target) -> list[AttackSpec]:
     first = attack_spec("apgd_ce", surface="sum(2)" if capabilities.auxiliary else "logits")
     targeted = [spec for surface in surfaces for spec in _auto_attack(target, surface)[1:3]]
     suite = [first, *targeted, attack_spec("square")]
-    return [_repeated(spec) for spec in suite] if capabilities.is_random else suite
+    return [with_settings(spec, eot=DRAWS) for spec in suite] if capabilities.is_random else suite
 
 
 def _queries(_: Target) -> list[AttackSpec]:
@@ -311,12 +314,6 @@ def _on(target: Target, surface: str) -> list[AttackSpec]:
         *_free(target, surface),
         attack_spec("apgd_ce", surface=surface, loss="margin"),
     ]
-
-
-def _repeated(spec: AttackSpec) -> AttackSpec:
-    parameters = {**dict(spec.parameters), "eot": DRAWS}
-    loss = None if spec.loss == "own" else spec.loss
-    return attack_spec(spec.attack, surface=spec.surface, loss=loss, **parameters)
 
 
 def _defined(suite: Sequence[AttackSpec], target: Target) -> list[AttackSpec]:

@@ -144,6 +144,18 @@ def attack_spec(
     return AttackSpec(name, surface, chosen, tuple(sorted(values.items())), changed)
 
 
+def with_settings(spec: AttackSpec, **settings: Value) -> AttackSpec:
+    """The same attack with other settings.
+
+    Raises:
+        HarnessError: as `attack_spec`.
+    """
+    loss = None if spec.loss == "own" else spec.loss
+    return attack_spec(
+        spec.attack, surface=spec.surface, loss=loss, **{**dict(spec.parameters), **settings}
+    )
+
+
 def run_attack(spec: AttackSpec, search: Search, loss: AttackLoss | None = None) -> None:
     """Run the attack that `spec` describes on the images of `search`.
 

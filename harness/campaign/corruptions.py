@@ -68,7 +68,7 @@ class CorruptionCampaign:
         }
 
     @property
-    def label(self) -> str:
+    def dataset(self) -> str:
         """The dataset, and where its corrupted pixels come from, for people."""
         if self._source.pixels == "files":
             return f"{self.subjects.label} (corrupted images from files)"

@@ -106,11 +106,11 @@ def _work(
     seed: int,
     runtime: Runtime,
 ) -> Iterator[Diagnosis]:
-    rows = _rows(store, subjects, threat)
+    rows, everything = _rows(store, subjects, threat), store.checkpoints()
     for record in {one.digest: one for one in subjects.records}.values():
         row = _facts(record, rows)
         stored = _current(findings_of(store, subjects, record, threat), row)
-        pool = pool_of(record, store.checkpoints(), subjects.folder)
+        pool = pool_of(record, everything, subjects.folder)
         lacking = missing(
             stored,
             wanted,

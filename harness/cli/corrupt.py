@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli import options
-from harness.cli.evaluate import POSITIVE, check_fit, chosen
-from harness.errors import HarnessError
+from harness.cli.evaluate import POSITIVE, chosen, execute, subjects_of
 
 if TYPE_CHECKING:
+    from harness.campaign import Subjects
     from harness.campaign.corruptions import CorruptionCampaign, CorruptionRequest
     from harness.identity import CheckpointRecord, Failure
     from harness.standings.corruptions import CorruptionStanding
@@ -50,7 +50,7 @@ def corrupt(context: click.Context, /, **given: Any) -> None:
     options.speak(quiet=given["quiet"], verbose=given["verbose"])
     with options.open_store(given["db"], create=False) as store:
         campaigns = _campaigns(store, given)
-        failures = _execute(campaigns, quiet=given["quiet"])
+        failures = execute(campaigns, quiet=given["quiet"])
         standings: Standings = [
             (campaign, record, None if record.digest in failures else campaign.standing(record))
             for campaign in campaigns
@@ -76,64 +76,20 @@ def _campaigns(store: Store, given: dict[str, Any]) -> list[CorruptionCampaign]:
         given["examples"],
         given["corrupted_dir"],
     )
-    by_dataset: dict[str, list[CheckpointRecord]] = {}
-    for record in chosen(store, given):
-        by_dataset.setdefault(given["dataset"] or record.dataset, []).append(record)
-    for option in ("data_dir", "corrupted_dir"):
-        if given[option] and len(by_dataset) > 1:
-            raise HarnessError(
-                f"--{option.replace('_', '-')} fits one dataset but the checkpoints need "
-                f"{', '.join(by_dataset)}: choose one with --dataset."
-            )
-    return [_campaign(store, given, request, *pair) for pair in by_dataset.items()]
+    groups = subjects_of(store, chosen(store, given), given)
+    return [_campaign(store, given, request, subjects) for subjects in groups]
 
 
 def _campaign(
-    store: Store,
-    given: dict[str, Any],
-    request: CorruptionRequest,
-    name: str,
-    group: list[CheckpointRecord],
+    store: Store, given: dict[str, Any], request: CorruptionRequest, subjects: Subjects
 ) -> CorruptionCampaign:
-    from harness.campaign import Provenance, Subjects
     from harness.campaign.corruptions import CorruptionCampaign
-    from harness.data import dataset, load
-    from harness.executors.local import processors
-    from harness.identity import Runtime
 
-    known = dataset(name)
-    check_fit(group, known)
-    data = load(name, "test", data_dir=given["data_dir"], download=not given["no_download"])
-    device = options.chosen_device(given["device"])
-    workers = given["workers"] or (processors() if device == "cpu" else 1)
+    runtime = options.chosen_runtime(given)
     cells = len(request.corruptions) * len(request.severities)
-    return CorruptionCampaign(
-        store,
-        Subjects(group, known, data, given["data_dir"], options.checkpoint_folder(store)),
-        request,
-        Runtime(device, given["batch_size"], workers),
-        Provenance(
-            f"corrupt {cells} cells, {len(group)} checkpoints",
-            options.versions(),
-            options.device_name(device),
-        ),
-    )
-
-
-def _execute(campaigns: list[CorruptionCampaign], *, quiet: bool) -> dict[str, Failure]:
-    from harness.cli.progress import CampaignDisplay, Display
-
-    failures: dict[str, Failure] = {}
-    with Display(quiet=quiet) as display:
-        for campaign in campaigns:
-            report = CampaignDisplay(display)
-            with options.models_print_to_stderr():
-                failed = campaign.execute(report)
-            for failure in failed:
-                failures.setdefault(failure.checkpoint, failure)
-            if report.pieces == 0:
-                display.line(f"{campaign.label}: nothing to do, all of it is stored.")
-    return failures
+    command = f"corrupt {cells} cells, {len(subjects.records)} checkpoints"
+    provenance = options.provenance(command, runtime.device)
+    return CorruptionCampaign(store, subjects, request, runtime, provenance)
 
 
 def _to_json(
@@ -153,7 +109,7 @@ def _print(standings: Standings, failures: dict[str, Failure], *, quiet: bool) -
     for campaign in dict.fromkeys(campaign for campaign, _, _ in standings):
         rows = [found for owner, _, found in standings if owner is campaign and found]
         if rows and not quiet:
-            corruptions_table(campaign.label, rows)
+            corruptions_table(campaign.dataset, rows)
             for row in rows:
                 cells_table(row)
     for _, record, found in standings:

@@ -92,19 +92,12 @@ def _groups(store: Store, given: dict[str, Any]) -> list[tuple[Subjects, ThreatM
 def _run(
     store: Store, group: Subjects, threat: ThreatModel, given: dict[str, Any]
 ) -> list[Failure]:
-    from harness.campaign import Provenance
     from harness.campaign.diagnosis import diagnose_all
     from harness.cli.progress import CampaignDisplay, Display
-    from harness.executors.local import processors
-    from harness.identity import Runtime
 
-    device = options.chosen_device(given["device"])
-    workers = given["workers"] or (processors() if device == "cpu" else 1)
-    provenance = Provenance(
-        f"diagnose, {threat}, {len(group.records)} checkpoints",
-        options.versions(),
-        options.device_name(device),
-    )
+    runtime = options.chosen_runtime(given)
+    command = f"diagnose, {threat}, {len(group.records)} checkpoints"
+    provenance = options.provenance(command, runtime.device)
     with Display(quiet=given["quiet"]) as display, options.models_print_to_stderr():
         report = CampaignDisplay(display)
         failures = diagnose_all(
@@ -112,7 +105,7 @@ def _run(
             group,
             threat=threat,
             examples=given["examples"],
-            runtime=Runtime(device, workers=workers),
+            runtime=runtime,
             wanted=_ids(given["only"]),
             seed=given["seed"],
             provenance=provenance,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -12,7 +13,7 @@ from harness.cli import options
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.campaign import Campaign, EvaluationRequest, Subjects
+    from harness.campaign import Campaign, EvaluationRequest, Report, Subjects
     from harness.data import Dataset
     from harness.identity import CheckpointRecord, Failure
     from harness.standings import AttackStanding, Standing
@@ -59,7 +60,7 @@ def evaluate(context: click.Context, /, **given: Any) -> None:
         if given["dry_run"]:
             _estimate(campaigns, as_json=given["as_json"])
             return
-        failures = _execute(campaigns, quiet=given["quiet"])
+        failures = execute(campaigns, quiet=given["quiet"])
         for campaign in campaigns:
             _diagnose(store, campaign, failures, given)
         standings = [
@@ -95,11 +96,12 @@ def subjects_of(
     by_dataset: dict[str, list[CheckpointRecord]] = {}
     for record in records:
         by_dataset.setdefault(given["dataset"] or record.dataset, []).append(record)
-    if given["data_dir"] and len(by_dataset) > 1:
-        raise HarnessError(
-            f"--data-dir fits one dataset but the checkpoints need {', '.join(by_dataset)}: "
-            "choose one with --dataset."
-        )
+    for option in ("data_dir", "corrupted_dir"):
+        if given.get(option) and len(by_dataset) > 1:
+            raise HarnessError(
+                f"--{option.replace('_', '-')} fits one dataset but the checkpoints need "
+                f"{', '.join(by_dataset)}: choose one with --dataset."
+            )
     found = []
     for name, group in by_dataset.items():
         known = dataset(name)
@@ -111,25 +113,14 @@ def subjects_of(
 
 
 def _campaign(store: Store, given: dict[str, Any], subjects: Subjects) -> Campaign:
-    from harness.campaign import Campaign, Provenance
-    from harness.executors.local import processors
-    from harness.identity import Runtime
+    from harness.campaign import Campaign
 
     threat = options.chosen_threat(given["norm"], given["epsilon"], subjects.dataset.threat)
     request = _request(given, threat)
-    device = options.chosen_device(given["device"])
-    workers = given["workers"] or (processors() if device == "cpu" else 1)
-    return Campaign(
-        store,
-        subjects,
-        request,
-        Runtime(device, given["batch_size"], workers),
-        Provenance(
-            f"eval {request.protocol or 'custom'}, {threat}, {len(subjects.records)} checkpoints",
-            options.versions(),
-            options.device_name(device),
-        ),
-    )
+    runtime = options.chosen_runtime(given)
+    command = f"eval {request.protocol or 'custom'}, {threat}, {len(subjects.records)} checkpoints"
+    provenance = options.provenance(command, runtime.device)
+    return Campaign(store, subjects, request, runtime, provenance)
 
 
 def chosen(store: Store, given: dict[str, Any]) -> list[CheckpointRecord]:
@@ -221,7 +212,19 @@ def _request(given: dict[str, Any], threat: ThreatModel) -> EvaluationRequest:
     return EvaluationRequest.of(protocol_named(name), given["examples"], threat, given["seed"])
 
 
-def _execute(campaigns: list[Campaign], *, quiet: bool) -> dict[str, Failure]:
+class Runs(Protocol):
+    """A campaign, of whatever kind of attack."""
+
+    @property
+    def dataset(self) -> str:
+        """What it is run on, in words."""
+
+    def execute(self, report: Report) -> list[Failure]:
+        """Do what is missing; the failures."""
+
+
+def execute(campaigns: Sequence[Runs], *, quiet: bool) -> dict[str, Failure]:
+    """Run campaigns, telling how far they are; the first failure of each checkpoint digest."""
     from harness.cli.progress import CampaignDisplay, Display
 
     failures: dict[str, Failure] = {}

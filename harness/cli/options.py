@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,9 +13,10 @@ import click
 
 from harness import __version__
 from harness.errors import HarnessError
-from harness.identity import Value
+from harness.identity import Runtime, Value
 
 if TYPE_CHECKING:
+    from harness.campaign import Provenance
     from harness.store.store import Store
     from harness.threat import ThreatModel
 
@@ -72,6 +73,26 @@ def checkpoint_folder(store: Store) -> Path:
         return Path(chosen).expanduser()
     beside = store.path.resolve().parent if store.path else Path.cwd()
     return beside / "checkpoints"
+
+
+def chosen_runtime(given: Mapping[str, Any]) -> Runtime:
+    """Device, batch size and workers: one per processor, on a GPU one.
+
+    Raises:
+        HarnessError: as `chosen_device`.
+    """
+    from harness.executors.local import processors
+
+    device = chosen_device(given["device"])
+    workers = given["workers"] or (processors() if device == "cpu" else 1)
+    return Runtime(device, given.get("batch_size") or Runtime.batch_size, workers)
+
+
+def provenance(command: str, device: str) -> Provenance:
+    """How this run is made, recorded with its outcomes."""
+    from harness.campaign import Provenance
+
+    return Provenance(command, versions(), device_name(device))
 
 
 def chosen_device(device: str) -> str:

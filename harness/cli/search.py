@@ -89,10 +89,9 @@ def _hunt(
     """What was found for each checkpoint, by digest."""
     from harness.cli.progress import CampaignDisplay, Display
     from harness.evaluation.attack_search import Hunt
-    from harness.executors.local import LocalExecutor, processors
+    from harness.executors.local import LocalExecutor
 
-    device = options.chosen_device(given["device"])
-    workers = given["workers"] or (processors() if device == "cpu" else 1)
+    runtime = options.chosen_runtime(given)
     work = [
         Hunt(
             record,
@@ -102,7 +101,7 @@ def _hunt(
             threat,
             given["seed"],
             given["budget"],
-            device,
+            runtime.device,
         )
         for record in {one.digest: one for one in subjects.records}.values()
     ]
@@ -111,7 +110,7 @@ def _hunt(
         display.line(f"{subjects.label}: searching for attacks on training images")
         report = CampaignDisplay(display)
         report.planned(len(work))
-        with LocalExecutor(workers) as executor:
+        with LocalExecutor(runtime.workers) as executor:
             for digest, result in executor.map(_named_hunt, work):
                 report.done("search", 0.0)
                 found[digest] = result
@@ -131,21 +130,15 @@ def _campaign(
     catches: dict[str, Catch],
     given: dict[str, Any],
 ) -> Campaign:
-    from harness.campaign import Campaign, EvaluationRequest, Provenance
-    from harness.executors.local import processors
-    from harness.identity import Runtime
+    from harness.campaign import Campaign, EvaluationRequest
     from harness.protocols import SEARCH, with_found
 
     wanted = with_found({digest: catch.winners for digest, catch in catches.items()})
     request = EvaluationRequest(SEARCH, wanted, given["examples"], threat, given["seed"])
-    device = options.chosen_device(given["device"])
-    workers = given["workers"] or (processors() if device == "cpu" else 1)
-    provenance = Provenance(
-        f"search, budget {given['budget']}, {threat}, {len(subjects.records)} checkpoints",
-        options.versions(),
-        options.device_name(device),
-    )
-    return Campaign(store, subjects, request, Runtime(device, workers=workers), provenance)
+    runtime = options.chosen_runtime(given)
+    command = f"search, budget {given['budget']}, {threat}, {len(subjects.records)} checkpoints"
+    provenance = options.provenance(command, runtime.device)
+    return Campaign(store, subjects, request, runtime, provenance)
 
 
 def _execute(campaign: Campaign, *, quiet: bool) -> list[Failure]:

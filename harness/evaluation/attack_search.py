@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.attacks.attack import attack_spec, most_passes, run_attack
+from harness.attacks.attack import attack_spec, most_passes, run_attack, with_settings
 from harness.attacks.geometry import Ball
 from harness.attacks.search import Search, is_right
 from harness.attacks.streams import Streams, generator
@@ -254,12 +254,12 @@ def _rounds(
     going = list(everything)
     for number in range(ROUNDS):
         going, steps = _afford(going, work.budget // ROUNDS, work.seed)
-        tried = [_changed(spec, steps=steps) for spec in going]
+        tried = [with_settings(spec, steps=steps) for spec in going]
         found = [(spec, attempt.broken(spec, standing)) for spec in tried]
         spent += sum(_passes(spec) for spec in tried)
         if number < ROUNDS - 1:
             best = _best_first(found)[: max(1, -(-len(found) // KEPT))]
-            going = [_changed(spec, steps=FEWEST_STEPS) for spec in best]
+            going = [with_settings(spec, steps=FEWEST_STEPS) for spec in best]
     return found, spent
 
 
@@ -293,7 +293,7 @@ def _afford(going: Sequence[AttackSpec], budget: int, seed: int) -> tuple[list[A
 
 
 def _price(specs: Sequence[AttackSpec], steps: int) -> int:
-    return sum(_passes(_changed(spec, steps=steps)) for spec in specs)
+    return sum(_passes(with_settings(spec, steps=steps)) for spec in specs)
 
 
 def _passes(spec: AttackSpec) -> int:
@@ -304,14 +304,8 @@ def _passes(spec: AttackSpec) -> int:
 def _full(spec: AttackSpec) -> AttackSpec:
     """A winner as it is run on test images."""
     if "restarts" in dict(spec.parameters):
-        return _changed(spec, steps=MOST_STEPS, restarts=2)
-    return _changed(spec, steps=MOST_STEPS)
-
-
-def _changed(spec: AttackSpec, **settings: int) -> AttackSpec:
-    loss = None if spec.loss == "own" else spec.loss
-    parameters = {**dict(spec.parameters), **settings}
-    return attack_spec(spec.attack, surface=spec.surface, loss=loss, **parameters)
+        return with_settings(spec, steps=MOST_STEPS, restarts=2)
+    return with_settings(spec, steps=MOST_STEPS)
 
 
 def _cover(

@@ -10,7 +10,7 @@ from evaluated_subjects import subject_of
 from torch import nn
 from torch.nn import functional
 
-from harness.attacks.attack import attack_spec, most_passes, parse_attack
+from harness.attacks.attack import attack_spec, most_passes, parse_attack, with_settings
 from harness.attacks.surface_text import SURFACES, split_surface
 from harness.cli.search import as_text
 from harness.data.splits import Split
@@ -144,7 +144,7 @@ def test_no_round_spends_more_than_its_third_and_nearly_all_of_it(capabilities, 
     for each in rounds:
         price = sum(passes(spec) for spec in each)
         steps = dict(each[0].parameters)["steps"]
-        one_more = sum(passes(attack_search._changed(spec, steps=steps + 1)) for spec in each)
+        one_more = sum(passes(with_settings(spec, steps=steps + 1)) for spec in each)
         assert price <= budget // ROUNDS
         assert steps == MOST_STEPS or one_more > budget // ROUNDS
 
