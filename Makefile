@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 QUICK := not slow and not network and not gpu
 
-.PHONY: setup demo test test-long lint types reference requirements clean
+.PHONY: setup demo test test-long lint types reference results requirements clean
 
 demo: $(INSTALLED)
 	$(BIN)/harness demo --out demo
@@ -38,10 +38,14 @@ $(INSTALLED): requirements.txt pyproject.toml
 reference: $(INSTALLED)
 	$(BIN)/python -m harness.cli.reference > docs/commands.md
 
+# The project's own results.db and docs/results.md, from nothing; hours on 2 cores, and it resumes.
+results: $(INSTALLED)
+	$(BIN)/python -m harness.cli.published
+
 # The pinned requirements, after pyproject.toml changed.
 requirements:
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-header --extra dev pyproject.toml -o requirements.txt
 
 clean:
-	rm -rf .venv demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv demo dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,6 +1,7 @@
 """PGD adversarial training, also called Vanilla AT."""
 
-from harness.defense import Defense, Paper, defense
+from harness.catalogue import Paper, defense
+from harness.defense import Defense
 from harness.maximisers.pgd import Pgd
 from harness.objectives.cross_entropy import CrossEntropy
 
@@ -13,6 +14,13 @@ from harness.objectives.cross_entropy import CrossEntropy
         2018,
     )
 )
-def pgd_at() -> Defense:
-    """Cross-entropy on the images that PGD makes of the training images."""
-    return Defense(objective=CrossEntropy(on="adversarial"), maximiser=Pgd(climbs="ce"))
+def pgd_at(*, start: str = "normal") -> Defense:
+    """Cross-entropy on the images that PGD makes of the training images.
+
+    Args:
+        start: of the training attack: `normal` around the image with deviation 0.001, or `uniform`
+            in the ball (`baselines.md` section 1).
+    """
+    return Defense(
+        objective=CrossEntropy(on="adversarial"), maximiser=Pgd(climbs="ce", start=start)
+    )

@@ -7,9 +7,9 @@ asks for them through `prepare` before any train-mode pass moves a running stati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -64,9 +64,9 @@ class Answers:
         return self._outputs.every_logits()[k]
 
     def scaled(self, k: int = 0) -> Tensor:
-        """[N, K], deployed logits times the head's scale: what inner attacks and KL terms see."""
-        logits = self.deployed(k)
-        return logits if self._outputs.logit_scale == 1.0 else self._outputs.logit_scale * logits
+        """[N, K], deployed logits times the head's inner scale: what inner attacks and KL see."""
+        logits, scale = self.deployed(k), self._head.inner_scale
+        return logits if scale == 1.0 else scale * logits
 
     def training(self, k: int = 0) -> Tensor:
         """[N, K], scaled, and with the head's margin on the label: what cross-entropy sees."""
@@ -107,11 +107,45 @@ class InnerBudget:
         threat: the ball they stay in.
         steps: gradient steps.
         step: step length on the [0, 1] pixel scale.
+        bn: mode of BatchNorm while an attack on the training images climbs, `eval` or `train`;
+            in `train` every pass moves the running statistics, as in the code that does so
+            (`baselines.md` section 1).
     """
 
     threat: ThreatModel
     steps: int
     step: float
+    bn: str = "eval"
+
+
+class Memory:
+    """What stateful parts remember from step to step; saved with the run and resumed exactly.
+
+    A value is never changed in place: a part reads it, makes a new one and writes that.
+
+    Args:
+        labels: [M] int64, of the whole training split; a batch's `indices` are positions in it.
+    """
+
+    def __init__(self, labels: Tensor) -> None:
+        self.labels = labels
+        self.values: dict[str, Tensor] = {}
+
+    def get(self, name: str, fresh: Callable[[], Tensor]) -> Tensor:
+        """The value of that name, made by `fresh` where nothing was written yet."""
+        if name not in self.values:
+            self.values[name] = fresh().to(self.labels.device)
+        return self.values[name]
+
+    def put(self, name: str, value: Tensor) -> None:
+        """Write a value; it carries no gradient."""
+        self.values[name] = value.detach()
+
+    def aside(self) -> Memory:
+        """A copy whose changes are forgotten, for passes that must leave no trace."""
+        copy = Memory(self.labels)
+        copy.values = dict(self.values)
+        return copy
 
 
 class Batch:
@@ -129,6 +163,11 @@ class Batch:
         companion: the second network, if there is one.
         epoch: 1-based epoch; weights may ramp with it.
         epochs: of the whole run.
+        step: 0-based step of the epoch.
+        indices: [N] int64, positions of the images in the training split; 0 .. N - 1 if None.
+        memory: what stateful parts remember; an empty one if None.
+        extras: trainable modules of losses, by name.
+        precision: `float32`, or `bfloat16` for passes under autocast; outputs are float32.
     """
 
     def __init__(
@@ -145,6 +184,11 @@ class Batch:
         companion: Network | None = None,
         epoch: int = 1,
         epochs: int = 100,
+        step: int = 0,
+        indices: Tensor | None = None,
+        memory: Memory | None = None,
+        extras: Mapping[str, nn.Module] | None = None,
+        precision: str = "float32",
     ) -> None:
         self.network = network
         self.images = images
@@ -155,8 +199,18 @@ class Batch:
         self.companion = companion
         self.epoch = epoch
         self.epochs = epochs
+        self.step = step
+        self.indices = torch.arange(len(labels)) if indices is None else indices
+        self.memory = memory or Memory(labels)
+        self.extras = extras or {}
+        self.precision = precision
+        self.survived: Tensor | None = None
+        """[N], how many inner steps each image stayed right; set by a maximiser that counts."""
+        self.measures: dict[str, Tensor] = {}
+        """Scalars that parts want in the training curves, by name."""
         self._maximiser = maximiser
         self._negatives = negatives
+        self._original: Batch | None = None
 
     def prepare(self, needs: Iterable[str]) -> None:
         """Make the images that attacks have to make, negatives first, before any other pass."""
@@ -165,6 +219,61 @@ class Batch:
             _ = self.negatives
         if ADVERSARIAL in wanted:
             _ = self.adversarial_images
+
+    def epoch_of(self, length: int) -> float:
+        """The 1-based epoch of a run of `length` epochs that this one stands for.
+
+        Schedules of the papers are written for the papers' runs. A run that is as long, or longer,
+        counts its own epochs; a shorter one counts the same fraction of the run.
+        """
+        return self.epoch * max(length / self.epochs, 1.0)
+
+    def attacking(self) -> AbstractContextManager[None]:
+        """The mode in which attacks on training images see the network (`InnerBudget.bn`)."""
+        return nullcontext() if self.budget.bn == "train" else evaluating(self.network)
+
+    def measure(self, name: str, value: Tensor) -> None:
+        """Put a scalar into the training curves: the epoch's mean of it is kept."""
+        self.measures[name] = value.detach()
+
+    def with_adversarial(self, images: Tensor) -> Batch:
+        """The same batch with these adversarial images [N, C, H, W] and nothing computed yet."""
+        return self._twin(self.network, self.memory, {"adversarial_images": images})
+
+    def on(self, network: Network) -> Batch:
+        """The same images, attacked ones and teacher's answers included, on another network.
+
+        What stateful parts write there is forgotten. For looks at a copy of the weights.
+        """
+        kept = ("negatives", "adversarial_images")
+        found = {name: self.__dict__[name] for name in kept if name in self.__dict__}
+        twin = self._twin(network, self.memory.aside(), found)
+        twin._original = self  # the teacher answers once, whoever asks first
+        return twin
+
+    def _twin(self, network: Network, memory: Memory, computed: Mapping[str, object]) -> Batch:
+        twin = Batch(
+            network,
+            self.images,
+            self.labels,
+            budget=self.budget,
+            combine=self.combine,
+            generator=self.generator,
+            maximiser=self._maximiser,
+            negatives=self._negatives,
+            companion=self.companion,
+            epoch=self.epoch,
+            epochs=self.epochs,
+            step=self.step,
+            indices=self.indices,
+            memory=memory,
+            extras=self.extras,
+            precision=self.precision,
+        )
+        twin.survived = self.survived
+        twin.measures = self.measures
+        twin.__dict__.update(computed)  # where cached properties keep their values
+        return twin
 
     @cached_property
     def negatives(self) -> Negatives:
@@ -199,17 +308,58 @@ class Batch:
     @cached_property
     def teacher(self) -> Answers:
         """The companion's answers to the clean images."""
+        return self._original.teacher if self._original else self._taught(self.images)
+
+    @cached_property
+    def teacher_adversarial(self) -> Answers:
+        """The companion's answers to the adversarial images."""
+        if self._original:
+            return self._original.teacher_adversarial
+        return self._taught(self.adversarial_images)
+
+    def _taught(self, images: Tensor) -> Answers:
         if self.companion is None:
             raise ValueError("a loss needs a teacher but the defense declares no companion")
-        return Answers(self.companion(self.images), self.labels, self.companion)
+        outputs = self._pass(self.companion, images, None, exact=False)
+        return Answers(outputs, self.labels, self.companion)
 
-    def answers(self, images: Tensor, labels: Tensor, *, select: Select) -> Answers:
-        """Answers to any images; gates follow `select`, their own argmax where it is None."""
-        return Answers(self.network(images, select=select), labels, self.network)
+    def answers(
+        self, images: Tensor, labels: Tensor, *, select: Select, exact: bool = False
+    ) -> Answers:
+        """Answers to any images; gates follow `select`, their own argmax where it is None.
+
+        Args:
+            images: [N, C, H, W].
+            labels: [N].
+            select: as in `Network.forward`.
+            exact: in float32 whatever the precision of the run; the one gradient of a single-step
+                attack needs it.
+        """
+        return Answers(self._pass(self.network, images, select, exact=exact), labels, self.network)
+
+    def _pass(self, network: Network, images: Tensor, select: Select, *, exact: bool) -> Outputs:
+        if self.precision == "float32" or exact:
+            outputs: Outputs = network(images, select=select)
+            return outputs
+        with torch.autocast(images.device.type, dtype=torch.bfloat16):
+            outputs = network(images, select=select)
+        return in_float32(outputs)
 
     def per_head(self, loss: Callable[[int], Tensor], answers: Answers) -> Tensor:
         """Combine a loss over all outputs of this network."""
         return self.combine(loss, answers.count)
+
+
+def in_float32(outputs: Outputs) -> Outputs:
+    """The same answers as float32: losses are always computed at that precision."""
+    return replace(
+        outputs,
+        logits=outputs.logits.float(),
+        auxiliary=tuple(logits.float() for logits in outputs.auxiliary),
+        features=None if outputs.features is None else outputs.features.float(),
+        vectors=tuple(vectors.float() for vectors in outputs.vectors),
+        gated=None if outputs.gated is None else outputs.gated.float(),
+    )
 
 
 def kl(clean: Tensor, adversarial: Tensor) -> Tensor:

@@ -1,29 +1,36 @@
-"""A defense is a value made of parts; `@defense` gives it a name, a paper and a recipe."""
+"""A defense is a value made of parts: what is trained, and how it is attacked while it trains."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from typing import Any, Protocol
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from functools import partial
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.attacks.streams import generator
 from harness.batch import ADVERSARIAL, CLEAN, Batch, Maximiser, NegativeSource, PerHead
-from harness.errors import HarnessError, unknown_name
+from harness.errors import HarnessError
 from harness.heads.linear import Linear
 from harness.identity import Capabilities, Value
 from harness.models.architectures import ARCHITECTURES
 from harness.models.network import Head, Hook, Network, Normalisation
 from harness.models.trunk import Shape, Trunk
-from harness.recipe import ANCRA, Recipe, checked
-from harness.registry import Registry
+from harness.steps.one_step import OneStep
+
+Made = TypeVar("Made")
 
 
 class Objective(Protocol):
-    """Per-image training loss of output k, 0 being the final one."""
+    """Per-image training loss of output k, 0 being the final one.
+
+    An objective whose value for one image depends on its batch mates, on what training remembers
+    or on what the training attack counted says so with `is_alone = False`: attackers, who see one
+    image at a time, then climb its ingredients instead (surface A7 is left out).
+    """
 
     @property
     def needs(self) -> frozenset[str]: ...
@@ -38,6 +45,42 @@ class Regulariser(Protocol):
     def needs(self) -> frozenset[str]: ...
 
     def __call__(self, batch: Batch) -> Tensor: ...
+
+
+@runtime_checkable
+class HasModules(Protocol):
+    """A regulariser with trainable modules of its own, such as projections."""
+
+    def modules(self, student: Network, teacher: Network | None) -> Mapping[str, nn.Module]:
+        """Fresh modules by name; a batch carries them as `extras`."""
+
+
+class Perturbation(Protocol):
+    """Moves the weights to where the gradient is taken, and puts them back exactly.
+
+    (batch, loss) -> a context; `loss` of the batch is computed and differentiated inside it.
+    """
+
+    def __call__(
+        self, batch: Batch, loss: Callable[[Batch], Tensor]
+    ) -> AbstractContextManager[None]: ...
+
+
+class StepPolicy(Protocol):
+    """How many updates a batch gets, and on which images.
+
+    (batch, update) -> mean loss; `update(batch)` differentiates the loss, moves the weights and
+    returns the loss. It is called `updates` times. `makes_images` says whether the policy makes the
+    adversarial images itself, in place of a maximiser.
+    """
+
+    @property
+    def updates(self) -> int: ...
+
+    @property
+    def makes_images(self) -> bool: ...
+
+    def __call__(self, batch: Batch, update: Callable[[Batch], Tensor]) -> Tensor: ...
 
 
 class HeadFactory(Protocol):
@@ -78,7 +121,12 @@ class Companion:
     """A second network that learns the clean images beside the student: `CE(M(x), y)`.
 
     FRPAT, algorithm 1: same batches, same optimiser settings, from scratch.
+
+    Args:
+        frozen: it was trained before and does not learn any more.
     """
+
+    frozen: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +135,8 @@ class Players:
 
     network: Network
     companion: Network | None = None
+    extras: Mapping[str, nn.Module] = field(default_factory=dict)
+    """Trainable modules of losses, by name; they are not part of the deployed network."""
 
     def modules(self) -> dict[str, Network]:
         """By role, `student` first."""
@@ -96,6 +146,7 @@ class Players:
 
 _PLAIN_HEAD = Linear()
 _PER_HEAD = PerHead()
+_ONE_STEP = OneStep()
 
 
 @dataclass(frozen=True)
@@ -111,6 +162,8 @@ class Defense:
         regularisers: penalties added to the objective.
         negatives: where the images of another class come from.
         companion: a second network.
+        perturbation: where the weights are while the gradient is taken.
+        policy: how many updates a batch gets.
         normalised: whether the training images' mean and deviation are taken out inside the model.
     """
 
@@ -122,33 +175,74 @@ class Defense:
     regularisers: tuple[Regulariser, ...] = ()
     negatives: NegativeSource | None = None
     companion: Companion | None = None
+    perturbation: Perturbation | None = None
+    policy: StepPolicy = _ONE_STEP
     normalised: bool = False
+
+    def __post_init__(self) -> None:
+        if self.policy.makes_images:
+            self._check_replay()
+        makes_images = self.maximiser is not None or self.policy.makes_images
+        if ADVERSARIAL in self.needs and not makes_images:
+            raise HarnessError(
+                f"{_words(self.objective)} and its regularisers need adversarial images, and no "
+                "part of this defense makes them: choose a base that trains on attacks."
+            )
+
+    def _check_replay(self) -> None:
+        """Free training makes its images with the gradient of the update itself."""
+        others = {
+            "a training attack of its own": self.maximiser is not None,
+            "a second network, which would have to be replayed too": self.companion is not None,
+            "a weight perturbation, which needs images that do not depend on the update": (
+                self.perturbation is not None
+            ),
+            "reverse attention, whose label gate would steer the perturbation": (
+                self.hook is not None
+            ),
+            "clean images or negatives, which have no pass of their own": (
+                self.needs != {ADVERSARIAL}
+            ),
+        }
+        for what, is_there in others.items():
+            if is_there:
+                raise HarnessError(
+                    f"free training replays one pass for weights and images alike; it cannot be "
+                    f"combined with {what}. Choose pgd_at or fast_at as the base."
+                )
 
     @property
     def needs(self) -> frozenset[str]:
         """Every kind of image or player that some loss looks at."""
         return self.objective.needs.union(*(part.needs for part in self.regularisers))
 
-    def build(self, build: Build, statistics: tuple[Tensor, Tensor] | None = None) -> Players:
+    def build(
+        self,
+        build: Build,
+        statistics: tuple[Tensor, Tensor] | None = None,
+        *,
+        teacher: Network | None = None,
+    ) -> Players:
         """Fresh networks.
 
         Args:
             build: what for.
             statistics: mean and standard deviation [C] for `normalised`; ones are put in their
                 place where weights are loaded afterwards.
+            teacher: a trained companion to use instead of a fresh one.
         """
         network = _seeded(build.seed, "student", lambda: self._network(build, statistics))
-        if self.companion is None:
-            return Players(network)
-        if build.teacher:
-            build = replace(build, architecture=build.teacher, settings={})
-        plain = replace(self, head=_PLAIN_HEAD, hook=None)
-        teacher = _seeded(build.seed, "teacher", lambda: plain._network(build, statistics))
-        return Players(network, teacher)
+        if self.companion is not None and teacher is None:
+            other = replace(build, architecture=build.teacher, settings={})
+            chosen = other if build.teacher else build
+            plain = replace(self, head=_PLAIN_HEAD, hook=None)
+            teacher = _seeded(build.seed, "teacher", lambda: plain._network(chosen, statistics))
+        return Players(network, teacher, self._extras(build.seed, network, teacher))
 
     def capabilities(self, network: Network, classes: int) -> Capabilities:
         """What an attacker can reach in a network of this defense."""
-        aware = network.hook is not None or network.head.scale != 1.0
+        has_margin = type(network.head).training_logits is not Head.training_logits
+        aware = network.hook is not None or has_margin
         trained = ADVERSARIAL in self.objective.needs
         return Capabilities(
             classes=classes,
@@ -156,8 +250,11 @@ class Defense:
             select=network.hook.has_gate if network.hook else False,
             features=True,
             scale=network.head.scale,
+            signs=network.head.signs,
             strip=network.hook is not None,
-            training_loss=trained and (aware or CLEAN in self.objective.needs),
+            training_loss=trained
+            and (aware or CLEAN in self.objective.needs)
+            and getattr(self.objective, "is_alone", True),
         )
 
     def per_image(self, batch: Batch) -> Tensor:
@@ -171,7 +268,7 @@ class Defense:
         total = self.per_image(batch).mean()
         for regulariser in self.regularisers:
             total = total + regulariser(batch)
-        if self.companion is not None:
+        if self.companion is not None and not self.companion.frozen:
             logits = batch.teacher.deployed()
             total = total + torch.nn.functional.cross_entropy(logits, batch.labels)
         return total
@@ -181,7 +278,17 @@ class Defense:
         parts = {field.name: _words(getattr(self, field.name)) for field in fields(self)}
         if self.hook is None:
             del parts["combine"]
+        if not self.policy.makes_images:
+            del parts["policy"]
         return {name: text for name, text in parts.items() if text}
+
+    def _extras(self, seed: int, network: Network, teacher: Network | None) -> dict[str, nn.Module]:
+        found: dict[str, nn.Module] = {}
+        for part in self.regularisers:
+            if isinstance(part, HasModules):
+                make = partial(part.modules, network, teacher)
+                found |= _seeded(seed, type(part).__name__, make)
+        return found
 
     def _network(self, build: Build, statistics: tuple[Tensor, Tensor] | None) -> Network:
         trunk = ARCHITECTURES[build.architecture].build(build.shape, **build.settings)
@@ -194,7 +301,8 @@ class Defense:
         return Network(trunk, head, hook, Normalisation(mean, std))
 
 
-def _seeded(seed: int, role: str, build: Callable[[], Network]) -> Network:
+def _seeded(seed: int, role: str, build: Callable[[], Made]) -> Made:
+    """What `build` makes with the random stream of its role, whatever was drawn before."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(generator(seed, "weights", role).initial_seed())
         return build()
@@ -215,76 +323,3 @@ def _words(part: object) -> str:
 
 def _short(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-@dataclass(frozen=True)
-class Paper:
-    """Where a defense comes from."""
-
-    title: str
-    arxiv: str = ""
-    authors: str = ""
-    year: int = 0
-
-    def to_json(self) -> dict[str, str]:
-        """A plain mapping for the store."""
-        return {key: str(value) for key, value in asdict(self).items() if value}
-
-
-@dataclass(frozen=True)
-class DefenseEntry:
-    """One registered defense: `build(**settings)` gives the value.
-
-    Args:
-        name: the function's name, as in the column `defense` of the published claims.
-        build: keywords -> `Defense`.
-        settings: every keyword with its default.
-        paper: where it comes from.
-        recipe: the paper's, at scale `full`.
-        description: first line of the function's docstring.
-    """
-
-    name: str
-    build: Callable[..., Defense]
-    settings: Mapping[str, Value]
-    paper: Paper
-    recipe: Recipe
-    description: str
-
-    def compose(self, settings: Mapping[str, Value]) -> tuple[Defense, dict[str, Value]]:
-        """The defense and all its settings, defaults filled in.
-
-        Raises:
-            HarnessError: unknown setting, or a value of another kind.
-        """
-        for key in settings:
-            if key not in self.settings:
-                raise unknown_name(f"setting of {self.name}", key, self.settings)
-        full: dict[str, Value] = {
-            key: checked(key, settings.get(key, default), type(default))
-            for key, default in self.settings.items()
-        }
-        for key, value in full.items():
-            if isinstance(value, float) and not 0 <= value <= 1e6:
-                raise HarnessError(f"{self.name}: {key} must lie in [0, 1e6] but is {value}.")
-        return self.build(**full), full
-
-
-DEFENSES: Registry[DefenseEntry] = Registry("defense", "defenses", "robust_harness.defenses")
-
-
-def defense(
-    *, paper: Paper, recipe: Recipe = ANCRA
-) -> Callable[[Callable[..., Defense]], Callable[..., Defense]]:
-    """Register a function as the defense of its name; its keywords are the settings."""
-
-    def register(build: Callable[..., Defense]) -> Callable[..., Defense]:
-        settings: dict[str, Any] = {
-            key: parameter.default for key, parameter in inspect.signature(build).parameters.items()
-        }
-        description = inspect.cleandoc(build.__doc__ or "").partition("\n")[0]
-        name = build.__name__
-        DEFENSES.add(name, DefenseEntry(name, build, settings, paper, recipe, description))
-        return build
-
-    return register

@@ -248,6 +248,85 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """What an analysis measured on one checkpoint: numbers by name, nothing to pass or fail.
+
+    Args:
+        checkpoint: digest of the function.
+        dataset: name of the dataset.
+        images: SHA-256 of its test images.
+        threat: norm and epsilon of the attacked images, or of the board where none were attacked.
+        seed: run seed.
+        examples: how many test images were looked at.
+        analysis: registered name, such as `relationship_score`.
+        on: `clean`, or the label of the attack whose images were looked at.
+        values: a name maps to numbers; what they are is said by the analysis.
+        note: one sentence.
+        created: UTC, ISO 8601.
+    """
+
+    checkpoint: str
+    dataset: str
+    images: str
+    threat: ThreatModel
+    seed: int
+    examples: int
+    analysis: str
+    on: str
+    values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    note: str = ""
+    created: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One published figure, as printed. Nobody here measured it.
+
+    Args:
+        source: id of the text, such as `ancra_iclr`.
+        place: table in it, or `text_4.1`.
+        dataset: name; also `imagenet` and `cifar10_c`, which are not datasets here.
+        architecture: name, or `unspecified`.
+        defense: name, as `harness list defenses` and `harness list quoted` have it.
+        metric: such as `robust_accuracy`.
+        attack: such as `pgd`; `none` for clean accuracy, `mean` of several.
+        attack_iterations: whole number as text, empty where not stated.
+        knowledge: `white_box`, `adaptive`, `transfer`, `query`, `corruption`, `none` or
+            `unspecified`; ANCRA's `white_box` ignores what its models decide with.
+        variant: what else tells two figures apart, empty mostly.
+        epsilon, norm: as stated, or empty.
+        printed: the digits as printed.
+        unit: `percent`, `percentage_points`, `seconds` or `minutes`.
+        spread: printed error, empty mostly.
+        quoted_from: where the text itself took it from, empty for own runs.
+        note: a remark, such as a contradiction within the text.
+    """
+
+    source: str
+    place: str
+    dataset: str
+    architecture: str
+    defense: str
+    metric: str
+    attack: str
+    attack_iterations: str
+    knowledge: str
+    variant: str
+    epsilon: str
+    norm: str
+    printed: str
+    unit: str
+    spread: str = ""
+    quoted_from: str = ""
+    note: str = ""
+
+    @property
+    def value(self) -> float:
+        """The figure as a number, in `unit`."""
+        return float(self.printed)
+
+
+@dataclass(frozen=True)
 class CheckpointRecord:
     """A trained or added checkpoint as the store and the pages know it; all plain values.
 
@@ -300,6 +379,12 @@ class CheckpointRecord:
     training: Mapping[str, Value] = field(default_factory=dict)
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     created: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all its weights, relative to the checkpoint folder: last and best epoch's."""
+        best = self.training.get("best_weights", "")
+        return (self.weights, f"{best}.safetensors") if best else (self.weights,)
 
 
 @dataclass(frozen=True)

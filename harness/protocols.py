@@ -124,6 +124,7 @@ def _adaptive(target: Target) -> list[AttackSpec]:
     suite = [
         *_deployed(target),
         *_scaled(target),
+        *_angles(target),
         *_heads(target),
         *_gates(target),
         *_whole_defense(target),
@@ -157,11 +158,25 @@ def _deployed(target: Target) -> list[AttackSpec]:
 
 def _scaled(target: Target) -> list[AttackSpec]:
     """A8: cross-entropy of rescaled logits."""
-    factors = [*FACTORS]
+    return [attack_spec("apgd_ce", loss=f"ce({factor})") for factor in _factors(target)]
+
+
+def _factors(target: Target) -> list[str]:
     scale = target.capabilities.scale
     if scale != 1.0 or "bounded_logits" in target.capabilities.signs:
-        factors += [f"{factor:.12g}" for factor in sorted({10.0, 15.0, 20.0, scale})]
-    return [attack_spec("apgd_ce", loss=f"ce({factor})") for factor in factors]
+        return [*FACTORS, *(f"{factor:.12g}" for factor in sorted({10.0, 15.0, 20.0, scale}))]
+    return [*FACTORS]
+
+
+def _angles(target: Target) -> list[AttackSpec]:
+    """A8 where logits are negative angles: their cosines, at every scale."""
+    if "angular_logits" not in target.capabilities.signs:
+        return []
+    scaled = [
+        attack_spec("apgd_ce", surface="cosine", loss=f"ce({factor})")
+        for factor in _factors(target)
+    ]
+    return [*_on(target, "cosine"), *scaled]
 
 
 def _heads(target: Target) -> list[AttackSpec]:
@@ -244,6 +259,21 @@ def _transfer(target: Target) -> list[AttackSpec]:
     ]
 
 
+def _gradient_standard(target: Target) -> list[AttackSpec]:
+    """The standard suite without its queries."""
+    return _without_queries(_standard(target))
+
+
+def _gradient_adaptive(target: Target) -> list[AttackSpec]:
+    """The adaptive suite without queries, for further training seeds of a defense."""
+    return _without_queries(_adaptive(target))
+
+
+def _without_queries(suite: Sequence[AttackSpec]) -> list[AttackSpec]:
+    queries = {"query", "decision"}
+    return [spec for spec in suite if ATTACKS[spec.attack].knowledge not in queries]
+
+
 def _quick_standard(target: Target) -> list[AttackSpec]:
     """A first look in seconds; AutoAttack's minimal-norm attack and most queries are left out."""
     suite = [attack_spec("fgsm"), attack_spec("pgd", steps=40)]
@@ -260,6 +290,7 @@ def _quick_adaptive(target: Target) -> list[AttackSpec]:
     """Every kind of surface once, with Auto-PGD and nothing else."""
     capabilities = target.capabilities
     surfaces = ["logits", *(f"auxiliary({head})" for head in range(capabilities.auxiliary))]
+    surfaces += ["cosine"] * ("angular_logits" in capabilities.signs)
     surfaces += ["sum(2)"] * (capabilities.auxiliary > 0)
     surfaces += ["label_gate"] * capabilities.select
     if capabilities.select or capabilities.hard:
@@ -348,6 +379,21 @@ PROTOCOLS = {
             first=_standard,
             second=_adaptive,
             first_stage="standard-2",
+            has_restarts=True,
+        ),
+        Protocol(
+            "standard_gradient",
+            1,
+            "standard 2 without its queries",
+            first=_gradient_standard,
+        ),
+        Protocol(
+            "adaptive_gradient",
+            1,
+            "adaptive 2 without queries, for further training seeds of a defense",
+            first=_gradient_standard,
+            second=_gradient_adaptive,
+            first_stage="standard_gradient-1",
             has_restarts=True,
         ),
         Protocol(

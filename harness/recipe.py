@@ -11,7 +11,8 @@ from typing import Any, get_type_hints
 
 from harness.errors import HarnessError, unknown_name
 from harness.identity import Value
-from harness.steps.schedules import parse_drops
+from harness.steps.schedules import parse_drops, parse_factors
+from harness.threat import parse_fraction
 
 SCALES = ("smoke", "reduced", "full")
 
@@ -23,6 +24,13 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "weight_decay": (0, 10),
     "inner_steps": (1, 10_000),
     "relative_step": (1e-6, 10),
+    "warm_up": (0, 100),
+}
+_WORDS: dict[str, tuple[str, ...]] = {
+    "schedule": ("drops", "one_cycle", "cyclic"),
+    "attack_bn": ("eval", "train"),
+    "precision": ("float32", "bfloat16"),
+    "on_collapse": ("flag", "stop"),
 }
 
 
@@ -34,15 +42,26 @@ class Recipe:
         architecture: registered name.
         epochs: passes over the training images.
         learning_rate: of epoch 1, or the peak of one cycle.
-        schedule: `drops` (a tenth at each of `drops`) or `one_cycle`.
+        schedule: `drops` (down at each of `drops`), `one_cycle`, or `cyclic` (from 0 linearly up
+            to the peak at half of the run and down to 0).
         drops: 1-based first epochs with a lower rate, such as `75,90,100`.
+        factors: of the learning rate after each drop, such as `0.1,0.01,0.005`; a tenth more at
+            each where empty.
+        warm_up: learning rate of epoch 1 alone; 0 for none.
         weight_decay: on every parameter.
         batch_size: images per step.
         momentum: of SGD, without Nesterov.
         inner_steps: gradient steps of the training attack.
         relative_step: its step as a fraction of epsilon.
+        epsilon: of the training attack where the paper's is not the dataset's, such as `0.031`;
+            scale `full` uses it unless another threat is asked for.
+        attack_bn: mode of BatchNorm while training attacks climb: `eval` or `train`.
         augment: whether the dataset's augmentation is used.
         teacher: architecture of a companion, empty for the student's own.
+        precision: of the passes, `float32` or `bfloat16` (autocast); losses and the gradient of a
+            single-step attack are float32 always.
+        on_collapse: what happens when the training probe falls (`harness.training.probe`): `flag`
+            it with the checkpoint, or `stop` the run.
     """
 
     architecture: str
@@ -50,18 +69,31 @@ class Recipe:
     learning_rate: float
     schedule: str = "drops"
     drops: str = ""
+    factors: str = ""
+    warm_up: float = 0.0
     weight_decay: float = 2e-4
     batch_size: int = 128
     momentum: float = 0.9
     inner_steps: int = 10
     relative_step: float = 0.007 * 255 / 8
+    epsilon: str = ""
+    attack_bn: str = "eval"
     augment: bool = True
     teacher: str = ""
+    precision: str = "float32"
+    on_collapse: str = "flag"
 
     def __post_init__(self) -> None:
-        if self.schedule not in {"drops", "one_cycle"}:
-            raise unknown_name("schedule", self.schedule, ["drops", "one_cycle"])
-        parse_drops(self.drops)
+        for key, words in _WORDS.items():
+            if getattr(self, key) not in words:
+                raise unknown_name(key.replace("_", " "), getattr(self, key), words)
+        drops, factors = parse_drops(self.drops), parse_factors(self.factors)
+        if factors and len(factors) != len(drops):
+            raise HarnessError(
+                f"factors '{self.factors}' must be as many as drops '{self.drops}', or none."
+            )
+        if self.epsilon:
+            parse_fraction(self.epsilon)
         for key, (low, high) in _LIMITS.items():
             if not low <= getattr(self, key) <= high:
                 raise HarnessError(
@@ -100,20 +132,67 @@ def checked(key: str, value: Value, kind: type) -> Value:
 
 RECIPE_KEYS = tuple(field.name for field in fields(Recipe))
 
-STANDARD = Recipe("resnet18", epochs=100, learning_rate=0.1, drops="76,91")
-"""F-teacher: FRPAT's standard ResNet-18, the schedule of the run that it belongs to."""
+_F_STEP = 0.007 / 0.031
+"""FRPAT's and TRADES's step of 0.007 at their epsilon of 0.031."""
 
-ANCRA = Recipe("resnet18", epochs=120, learning_rate=0.01, drops="75,90,100")
-"""A-R18: ANCRA's ResNet-18 rows and their baselines on CIFAR."""
+RECIPES: dict[str, Recipe] = {
+    "A-R18": Recipe("resnet18", epochs=120, learning_rate=0.01, drops="75,90,100"),
+    "A-WRN": Recipe("wrn_34_10", epochs=76, learning_rate=0.1, drops="75"),
+    "A-TIN": Recipe(
+        "preactresnet18",
+        epochs=120,
+        learning_rate=0.1,
+        drops="75,90,100",
+        weight_decay=5e-4,
+        augment=False,
+    ),
+    "F-main": Recipe(
+        "wrn_34_10",
+        epochs=100,
+        learning_rate=0.1,
+        drops="76,91",
+        teacher="resnet18",
+        epsilon="0.031",
+        relative_step=_F_STEP,
+    ),
+    "F-new": Recipe(
+        "wrn_34_10",
+        epochs=110,
+        learning_rate=0.1,
+        drops="101,106",
+        weight_decay=5e-4,
+        teacher="resnet18",
+    ),
+    "F-teacher": Recipe("resnet18", epochs=100, learning_rate=0.1, drops="76,91"),
+    "H-C10": Recipe("wrn_34_10", epochs=100, learning_rate=0.1, drops="75,90", relative_step=0.25),
+    "H-Fast": Recipe(
+        "preactresnet18",
+        epochs=30,
+        learning_rate=0.2,
+        schedule="cyclic",
+        weight_decay=5e-4,
+        inner_steps=1,
+        relative_step=1.25,
+        attack_bn="train",
+    ),
+    "H-Free": Recipe(
+        "preactresnet18",
+        epochs=10,
+        learning_rate=0.04,
+        schedule="cyclic",
+        weight_decay=5e-4,
+        inner_steps=1,
+        relative_step=1.0,
+        attack_bn="train",
+    ),
+}
+"""Training recipes by their id in `recipes.md`; defenses add those of their own papers there."""
 
-FRPAT = Recipe("wrn_34_10", epochs=100, learning_rate=0.1, drops="76,91", teacher="resnet18")
-"""F-main: FRPAT's tables, student WRN-34-10, teacher ResNet-18. Its epsilon is 0.031."""
+RECIPES["F-TIN"] = RECIPES["F-main"]
+"""The same on Tiny-ImageNet at 32x32, which is the dataset `tiny_imagenet_32`."""
 
-HYPERSPHERE = Recipe("wrn_34_10", epochs=100, learning_rate=0.1, drops="75,90", relative_step=0.25)
-"""H-C10: hypersphere embedding's CIFAR-10 rows."""
-
-TRADES = Recipe("wrn_34_10", epochs=76, learning_rate=0.1, drops="75")
-"""The authors' own TRADES run (`baselines.md` section 4)."""
+RECIPES["H-std"] = RECIPES["H-C10"]
+"""Hypersphere embedding's standard network: the same without an attack."""
 
 DIGITS = Recipe(
     "small_resnet",
@@ -134,8 +213,9 @@ def scaled(full: Recipe, scale: str, dataset: str) -> Recipe:
     """The recipe at a scale.
 
     Returns:
-        `full` as it is; for `reduced` 30 epochs of a ResNet-18 with the drops at the same
-        fractions; for `smoke` 3 epochs with 3 inner steps, meant for a thin one.
+        `full` as it is; for `reduced` a ResNet-18 and 30 epochs, or as many as `full` has where
+        these are fewer, with the drops at the same fractions; for `smoke` 3 epochs with at most 3
+        inner steps, meant for a thin one. What the paper's attack does to BatchNorm stays.
 
     Raises:
         HarnessError: unknown scale, or one that the dataset does not have.
@@ -145,21 +225,29 @@ def scaled(full: Recipe, scale: str, dataset: str) -> Recipe:
     if dataset == "digits":
         if scale == "full":
             raise HarnessError("digits has no full scale: use --scale smoke or reduced.")
-        return DIGITS if scale == "smoke" else shortened(DIGITS, 40)
+        digits = replace(DIGITS, attack_bn=full.attack_bn)
+        return digits if scale == "smoke" else shortened(digits, 40)
     if scale == "full":
         return full
-    smaller = replace(full, architecture="resnet18", teacher="")
+    smaller = replace(full, architecture="resnet18", teacher="", epsilon="")
     if scale == "reduced":
-        return shortened(smaller, 30)
-    return replace(shortened(smaller, 3), inner_steps=3, relative_step=0.5)
+        return shortened(smaller, min(30, full.epochs))
+    if full.inner_steps > 3:
+        smaller = replace(smaller, inner_steps=3, relative_step=0.5)
+    return shortened(smaller, 3)
 
 
 def shortened(recipe: Recipe, epochs: int) -> Recipe:
     """The recipe with another number of epochs and its drops at the same fractions of the run."""
-    drops = (
-        1 + round((drop - 1) / recipe.epochs * epochs)
-        for drop in parse_drops(recipe.drops)
-        if drop <= recipe.epochs
-    )
-    kept = sorted({drop for drop in drops if 1 < drop <= epochs})
-    return recipe.changed(epochs=epochs, drops=",".join(str(drop) for drop in kept))
+    drops = parse_drops(recipe.drops)
+    factors = parse_factors(recipe.factors) or tuple(0.1**n for n in range(1, len(drops) + 1))
+    moved: dict[int, float] = {}
+    for drop, factor in zip(drops, factors, strict=True):
+        place = 1 + round((drop - 1) / recipe.epochs * epochs)
+        if drop <= recipe.epochs and 1 < place <= epochs:
+            moved[place] = factor  # of two drops that fall together the later one rules
+    texts = {"drops": moved.keys(), "factors": [f"{v:g}" for v in moved.values()]}
+    if not recipe.factors and [*moved.values()] == [*factors[: len(moved)]]:
+        texts["factors"] = []
+    joined = {key: ",".join(map(str, values)) for key, values in texts.items()}
+    return recipe.changed(epochs=epochs, **joined)

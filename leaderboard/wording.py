@@ -30,6 +30,8 @@ _KNOWLEDGE = {
 _SUITES = {
     "adaptive": "adaptive",
     "standard": "standard only",
+    "adaptive_gradient": "adaptive, but without queries",
+    "standard_gradient": "standard only, without queries",
     "adaptive_quick": "adaptive, but reduced",
     "standard_quick": "reduced standard only",
 }

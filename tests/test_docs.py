@@ -74,12 +74,12 @@ def test_every_folder_of_the_harness_is_on_the_page_about_architecture():
 
 def test_the_defense_that_contributing_shows_is_the_one_in_the_tree():
     (shown,) = re.findall(
-        r"```python\n(\"\"\"TRADES with hyper.*?)```",
+        r"```python\n(\"\"\"ALP: .*?)```",
         (HERE / "CONTRIBUTING.md").read_text(),
         re.DOTALL,
     )
 
-    assert shown == (HERE / "defenses" / "trades_he.py").read_text()
+    assert shown == (HERE / "defenses" / "alp.py").read_text()
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from harness.campaign.pool import SURROGATES, others_of, pool_of
-from harness.defense import DEFENSES
+from harness.catalogue import DEFENSES
 from harness.identity import Capabilities, CheckpointRecord
 from harness.threat import ThreatModel
 

@@ -23,11 +23,13 @@ GATED = Capabilities(
     classes=10, auxiliary=2, select=True, training_loss=True, features=True, strip=True
 )
 SCALED = Capabilities(classes=10, scale=15.0)
+ANGULAR = Capabilities(classes=10, scale=12.0, signs=("bounded_logits", "angular_logits"))
 KINDS = {
     "plain": PLAIN,
     "auxiliary": AUXILIARY,
     "gated": GATED,
     "scaled": SCALED,
+    "angular": ANGULAR,
     "hard": Capabilities(classes=10, hard=("round",)),
     "random": Capabilities(classes=10, is_random=True),
     "random, two classes": Capabilities(classes=2, is_random=True),
@@ -110,6 +112,11 @@ def test_standard_is_autoattack_and_a_hundred_steps():
             Capabilities(10, signs=("bounded_logits",)),
             ["apgd_ce(loss=ce(10))", "apgd_ce(loss=ce(15))", "apgd_ce(loss=ce(20))"],
         ),
+        (
+            "A8",
+            ANGULAR,
+            [f"apgd_ce(surface=cosine,loss={loss})" for loss in ("ce(12)", "ce(std)", "margin")],
+        ),
         ("A9", GATED, ["apgd_ce(surface=stripped)", "apgd_dlr(surface=mixed)"]),
         ("A10", PLAIN, ["feature_attack(guides=50)"]),
         ("A11", KINDS["hard"], ["apgd_ce(surface=straight_through(1))"]),
@@ -161,8 +168,9 @@ def test_what_the_model_does_not_expose_is_left_out_and_nothing_else(missing, su
     assert not surfaces & reached(**missing)
 
 
-def test_a_gate_a_twin_and_a_pool_together_reach_every_surface():
-    found = wanted("adaptive", GATED, surrogates=(SURROGATE,))
+def test_a_gate_a_twin_angles_and_a_pool_together_reach_every_surface():
+    everything = Capabilities(**{**GATED.to_json(), "signs": ANGULAR.signs})
+    found = wanted("adaptive", everything, surrogates=(SURROGATE,))
     assert {split_surface(spec.surface)[0] for spec, _ in found} == set(SURFACES)
 
 
@@ -325,4 +333,23 @@ def test_keys_join_name_and_version():
     assert {protocol.key for protocol in PROTOCOLS.values()} == {
         *("standard-2", "adaptive-2", "standard_quick-1", "adaptive_quick-1"),
         *("adaptive_autoattack-1", "query-1", "transfer-1"),
+        *("standard_gradient-1", "adaptive_gradient-1"),
     }
+
+
+def test_the_gradient_protocols_are_the_whole_ones_without_queries():
+    """Whatever the model exposes."""
+    for capabilities in KINDS.values():
+        target = Target(capabilities, surrogates=(SURROGATE,))
+        for name in ("standard", "adaptive"):
+            whole = PROTOCOLS[name].wanted(target)
+            reduced = PROTOCOLS[f"{name}_gradient"].wanted(target)
+            kept = [
+                spec
+                for spec, _ in whole
+                if ATTACKS[spec.attack].knowledge not in {"query", "decision"}
+            ]
+            assert [spec for spec, _ in reduced] == kept
+            assert capabilities.is_random or len(kept) < len(whole)  # no queries in `rand`
+            later = {population for _, population in reduced} - {CORRECT}
+            assert later <= {"survivors:standard_gradient-1"}

@@ -104,8 +104,8 @@ def test_other_distributions_add_theirs_through_an_entry_point(package, tmp_path
 @pytest.mark.parametrize("registry", ["defense", "attack", "dataset", "architecture"])
 def test_every_registry_of_the_harness_is_complete_whoever_asks_first(registry):
     from harness.attacks.attack import ATTACKS
+    from harness.catalogue import DEFENSES
     from harness.data.datasets import DATASETS
-    from harness.defense import DEFENSES
     from harness.models.architectures import ARCHITECTURES
 
     (found,) = (r for r in (ATTACKS, DATASETS, DEFENSES, ARCHITECTURES) if r.kind == registry)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from harness.attacks.surfaces import (
     Auxiliary,
+    Cosine,
     Features,
     Gate,
     Logits,
@@ -91,6 +92,11 @@ def _elsewhere(_: Model, argument: str) -> Surface:
 
 SURFACES = {
     "logits": Kind("final logits as deployed (A0)", lambda m, _: Logits(m)),
+    "cosine": Kind(
+        "cosines of logits that are negative angles (A8)",
+        lambda m, _: Cosine(m),
+        lacks=lambda c, _: "angular_logits" not in c.signs,
+    ),
     "auxiliary": Kind(
         "auxiliary head number N alone: auxiliary(0) (A1)",
         lambda m, a: Auxiliary(m, int(a)),
@@ -257,6 +263,7 @@ def check_reachable(text: str, capabilities: Capabilities) -> None:
             f"{capabilities.auxiliary} auxiliary outputs, "
             f"{'a' if capabilities.select else 'no'} class-conditional gate, "
             f"{'a' if capabilities.training_loss else 'no'} training loss, "
+            f"{'angles' if 'angular_logits' in capabilities.signs else 'no angles'}, "
             f"{'features' if capabilities.features else 'no features'} and "
             f"{'a' if capabilities.strip else 'no'} stripped twin."
         )

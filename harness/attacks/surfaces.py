@@ -93,6 +93,24 @@ class Logits(Surface):
 
 
 @dataclass(frozen=True)
+class Cosine(Surface):
+    """Cosines in place of the negative angles that are deployed (A8; `he.md` section 5).
+
+    The order of the classes is the same. The gradient is not: it lacks the arccosine's derivative,
+    which weighs a class at angle t by 1 / sin(t).
+    """
+
+    model: Model
+
+    def __call__(self, images: Tensor, points: Points, loss: AttackLoss) -> tuple[Tensor, Tensor]:
+        deployed = self.model(images).logits
+        return loss(deployed.cos(), points.labels, points.targets), deployed
+
+    def rank(self, images: Tensor) -> Tensor:
+        return self.model(images).logits.cos()
+
+
+@dataclass(frozen=True)
 class Auxiliary(Surface):
     """One auxiliary head alone (A1, RA-S1 and RA-S2)."""
 

@@ -8,6 +8,7 @@ import click
 
 from harness import __version__
 from harness.cli.add import add
+from harness.cli.analyse import analyse
 from harness.cli.corrupt import corrupt
 from harness.cli.data import data
 from harness.cli.demo import demo
@@ -38,7 +39,7 @@ def harness() -> None:
 
 
 COMMANDS = (
-    *(train, add, evaluate, search, diagnose, corrupt),
+    *(train, add, evaluate, search, diagnose, analyse, corrupt),
     *(list_, show, results, remove, site, data, demo, museum),
 )
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import click
 
-from harness.cli import options
-
-Rows = list[dict[str, Any]]
+from harness.cli import defense_rows, options
+from harness.cli.defense_rows import Rows
 
 
 @click.command("list")
@@ -18,45 +16,57 @@ Rows = list[dict[str, Any]]
     "kind",
     type=click.Choice(
         [
-            *("defenses", "attacks", "surfaces", "protocols", "diagnostics", "corruptions"),
+            *("defenses", "combinations", "quoted", "claims", "recipes"),
+            *("attacks", "surfaces", "protocols", "diagnostics", "corruptions"),
             *("datasets", "architectures", "checkpoints"),
         ]
     ),
 )
+@click.option("--defense", metavar="NAME", help="Of claims: what is claimed of one defense.")
 @options.JSON
 @options.everywhere
 def list_(
-    kind: str, as_json: bool, db: str | None, device: str, quiet: bool, verbose: bool
+    kind: str,
+    defense: str | None,
+    as_json: bool,
+    db: str | None,
+    device: str,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
-    """List what there is."""
+    """List what there is.
+
+    `combinations` are BASE+ADDITION, `quoted` are methods that have claims and nothing to train,
+    `claims` are the published figures. --json prints what a table leaves out.
+    """
     del device, quiet, verbose
-    rows = _checkpoints(db) if kind == "checkpoints" else _KINDS[kind]()
+    if defense is not None and kind != "claims":
+        raise click.UsageError("--defense goes with `harness list claims`.")
+    rows = _rows(kind, defense, db)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
     from harness.cli.tables import table
 
     if not rows:
-        click.echo(f"No {kind} yet. Train one with: harness train DEFENSE --dataset D")
+        click.echo(_NOTHING.get(kind, f"No {kind}.").format(defense=defense))
         return
-    columns = [key for key, value in rows[0].items() if not isinstance(value, dict)]
-    table("", columns, [[_text(row[column]) for column in columns] for row in rows])
+    shown = _SHOWN[kind](rows) if kind in _SHOWN else rows
+    columns = [key for key, value in shown[0].items() if not isinstance(value, dict)]
+    cells = [[_text(row[column]) for column in columns] for row in shown]
+    table("", columns, cells, keeps_names=True)
 
 
-def _defenses() -> Rows:
-    from harness.defense import DEFENSES
+def _rows(kind: str, defense: str | None, db: str | None) -> Rows:
+    if kind == "checkpoints":
+        return _checkpoints(db)
+    return defense_rows.claims(defense) if kind == "claims" else _KINDS[kind]()
 
-    entries = [DEFENSES[name] for name in DEFENSES]
-    return [
-        {
-            "name": entry.name,
-            "description": entry.description,
-            "paper": entry.paper.title,
-            "settings": dict(entry.settings),
-            "composition": entry.compose({})[0].composition(),
-        }
-        for entry in entries
-    ]
+
+_NOTHING = {
+    "checkpoints": "No checkpoints yet. Train one with: harness train DEFENSE --dataset D",
+    "claims": "No paper here has a figure of {defense}.",
+}
 
 
 def _attacks() -> Rows:
@@ -177,7 +187,10 @@ def _checkpoints(db: str | None) -> Rows:
 
 
 _KINDS: dict[str, Callable[[], Rows]] = {
-    "defenses": _defenses,
+    "defenses": defense_rows.defenses,
+    "combinations": defense_rows.combinations,
+    "quoted": defense_rows.quoted,
+    "recipes": defense_rows.recipes,
     "attacks": _attacks,
     "surfaces": _surfaces,
     "diagnostics": _diagnostics,
@@ -186,6 +199,14 @@ _KINDS: dict[str, Callable[[], Rows]] = {
     "datasets": _datasets,
     "architectures": _architectures,
 }
+_SHOWN: dict[str, Callable[[Rows], Rows]] = {
+    "defenses": defense_rows.shown_defenses,
+    "combinations": defense_rows.shown_combinations,
+    "quoted": defense_rows.shown_quoted,
+    "recipes": defense_rows.shown_recipes,
+    "claims": defense_rows.shown_claims,
+}
+"""What a table holds of them; --json has the rest."""
 
 
 def _text(value: object) -> str:

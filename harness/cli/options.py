@@ -137,7 +137,7 @@ def check_new_name(name: str) -> None:
     Raises:
         HarnessError: it is no name, or that of a defense, which stands for all its checkpoints.
     """
-    from harness.defense import DEFENSES
+    from harness.catalogue import DEFENSES
     from harness.store.store import check_name
 
     check_name(name)

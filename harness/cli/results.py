@@ -27,7 +27,8 @@ def merge(file: Path, db: str | None, device: str, quiet: bool, verbose: bool) -
         found = store.merge(file)
     click.echo(
         f"{file}: {len(found.checkpoints)} new checkpoints, {found.outcomes} new outcomes, "
-        f"{found.known} known already, {found.failures} failures, {found.findings} findings."
+        f"{found.known} known already, {found.failures} failures, {found.findings} findings, "
+        f"{found.measurements} measurements, {found.claims} claims."
     )
 
 
@@ -116,10 +117,12 @@ def remove(name: str, db: str | None, device: str, quiet: bool, verbose: bool) -
     del device, verbose
     with options.open_store(db, create=False) as store:
         folder = options.checkpoint_folder(store)
-        weights = store.checkpoint(name).weights
+        files = store.checkpoint(name).files
         store.remove(name)
-        if weights not in {record.weights for record in store.checkpoints()}:
-            _delete(folder / weights)
+        needed = {file for record in store.checkpoints() for file in record.files}
+        for file in dict.fromkeys(files):
+            if file not in needed:
+                _delete(folder / file)
     options.say(f"{name} is removed.", quiet=quiet)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli import options
+from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.identity import CheckpointRecord
@@ -19,21 +20,32 @@ if TYPE_CHECKING:
 @click.argument("name")
 @options.everywhere
 def show(name: str, db: str | None, device: str, quiet: bool, verbose: bool) -> None:
-    """Show checkpoint NAME with all its attacks, or the composition of defense NAME."""
+    """Show checkpoint NAME with all its attacks, or how defense NAME is made.
+
+    A defense is a name of `harness list defenses` or BASE+ADDITION.
+    """
     del device, quiet, verbose
-    from harness.defense import DEFENSES
-    from harness.errors import unknown_name
+    from harness.catalogue import DEFENSES, QUOTED
+    from harness.cli.defense_page import show_defense, show_quoted
     from harness.standings import boards
     from harness.standings.corruptions import corruption_standings
 
     if name in DEFENSES:
-        _show_defense(name)
+        show_defense(name)
         return
-
-    with options.open_store(db, create=False, read_only=True) as store:
+    if name in QUOTED:
+        show_quoted(name)
+        return
+    try:
+        store = options.open_store(db, create=False, read_only=True)
+    except HarnessError:
+        if name.partition("+")[0] in DEFENSES:  # it has parts: no checkpoint can be meant
+            raise _nothing(name, ()) from None
+        raise
+    with store:
         known = {record.name: record for record in store.checkpoints()}
         if name not in known:
-            raise unknown_name("checkpoint or defense", name, [*known, *DEFENSES])
+            raise _nothing(name, known)
         record = known[name]
         found = [s for board in boards(store) for s in board.standings if s.checkpoint.name == name]
         corrupted = corruption_standings(store, record)
@@ -46,20 +58,16 @@ def show(name: str, db: str | None, device: str, quiet: bool, verbose: bool) -> 
         click.echo(f"\nNot evaluated yet. Next: harness eval {name} --adaptive")
 
 
-def _show_defense(name: str) -> None:
-    from dataclasses import asdict
+def _nothing(name: str, checkpoints: Iterable[str]) -> HarnessError:
+    """The error for a name that neither a checkpoint nor a defense has."""
+    from harness.catalogue import ADDITIONS, DEFENSES, QUOTED
+    from harness.errors import unknown_name
 
-    from harness.cli.tables import table
-    from harness.defense import DEFENSES
-
-    entry = DEFENSES[name]
-    defense, settings = entry.compose({})
-    click.echo(f"{name}: {entry.description}")
-    arxiv = f" (arXiv:{entry.paper.arxiv})" if entry.paper.arxiv else ""
-    click.echo(f"{entry.paper.title}{arxiv}\n")
-    table("Composition", ("part", "is"), [list(p) for p in defense.composition().items()])
-    table("\nSettings (--set KEY=VALUE)", ("key", "default"), _pairs(settings))
-    table("\nRecipe at scale full", ("key", "value"), _pairs(asdict(entry.recipe)))
+    base, *additions = name.split("+")
+    if additions and base in DEFENSES:
+        wrong = next(one for one in additions if one not in ADDITIONS)
+        return unknown_name("addition", wrong, ADDITIONS)
+    return unknown_name("checkpoint or defense", name, [*checkpoints, *DEFENSES, *QUOTED])
 
 
 def _show_checkpoint(record: CheckpointRecord) -> None:
@@ -131,7 +139,3 @@ def _show_corruptions(row: CorruptionStanding) -> None:
     cells_table(row)
     for failure in row.failures:
         click.echo(f"failed ({failure.status}): {failure.attack}: {failure.message}")
-
-
-def _pairs(mapping: Mapping[str, object]) -> list[list[str]]:
-    return [[str(key), str(value)] for key, value in mapping.items()]

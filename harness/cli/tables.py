@@ -15,12 +15,30 @@ if TYPE_CHECKING:
     from harness.standings.corruptions import CorruptionStanding, Mean
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table to stdout; columns after the first that hold numbers are right-aligned."""
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    keeps_names: bool = False,
+) -> None:
+    """Print a table to stdout; columns after the first that hold numbers are right-aligned.
+
+    Args:
+        title: line above it, or empty.
+        columns: heads.
+        rows: as many texts each as there are columns.
+        keeps_names: whether the first column is never broken; the others make room for it.
+    """
     grid = Table(box=None, pad_edge=False)
     for number, column in enumerate(columns):
         numeric = number > 0 and all(_is_number(row[number]) for row in rows)
-        grid.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
+        grid.add_column(
+            Text(column),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            no_wrap=keeps_names and number == 0,
+        )
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))
     console = Console()

@@ -11,6 +11,7 @@ from harness.cli import options
 
 if TYPE_CHECKING:
     from harness.data.splits import Split
+    from harness.identity import CheckpointRecord
     from harness.store.store import Store
     from harness.training.request import TrainingRequest
 
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 @options.DATA_DIR
 @click.option("--arch", help="Architecture; default: the recipe's.")
 @click.option("--scale", help="smoke, reduced or full; default: smoke on digits, else reduced.")
+@click.option("--recipe", metavar="ID", help="Training recipe; default: the paper's.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
 @click.option("--seed", type=options.SEED, default=0, show_default=True)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Repeatable.")
+@click.option("--teacher", metavar="NAME", help="Stored checkpoint as frozen second network.")
 @click.option("--name", help="Default: DEFENSE-DATASET-ARCH-SCALE-sSEED.")
 @options.NORM
 @options.EPSILON
@@ -36,9 +39,11 @@ def train(
     data_dir: Path | None,
     arch: str | None,
     scale: str | None,
+    recipe: str | None,
     epochs: int | None,
     seed: int,
     settings: tuple[str, ...],
+    teacher: str | None,
     name: str | None,
     norm: str | None,
     epsilon: str | None,
@@ -60,6 +65,7 @@ def train(
 
     options.speak(quiet=quiet, verbose=verbose)
     known = dataset_named(dataset)
+    frozen, weights = _stored(teacher, db) if teacher else (None, None)
     request = training_request(
         defense,
         known,
@@ -70,6 +76,8 @@ def train(
         settings=options.parse_settings(settings),
         threat=options.chosen_threat(norm, epsilon, known.threat),
         name=name,
+        recipe_id=recipe,
+        teacher=frozen,
     )
     options.check_new_name(request.name)
     chosen = options.chosen_device(device)
@@ -80,13 +88,23 @@ def train(
             quiet=quiet,
         )
     if dry_run:
-        _estimate(request, data, chosen)
+        _estimate(request, data, chosen, weights)
         return
     with options.open_store(db) as store:
         if _is_done(store, request, data):
             options.say(f"{request.name} is trained already: nothing to do.", quiet=quiet)
             return
         _train(store, request, data, chosen, quiet=quiet)
+
+
+def _stored(name: str, db: str | None) -> tuple[CheckpointRecord, Path]:
+    """The checkpoint of that name and the folder in which its weights lie."""
+    from harness.rebuilding import weights_file
+
+    with options.open_store(db, create=False) as store:
+        record, folder = store.checkpoint(name), options.checkpoint_folder(store)
+    weights_file(record, folder)
+    return record, folder
 
 
 def _is_done(store: Store, request: TrainingRequest, data: Split) -> bool:
@@ -129,11 +147,11 @@ def _train(
     options.say(f"Next: harness eval {record.name} --adaptive", quiet=quiet)
 
 
-def _estimate(request: TrainingRequest, data: Split, device: str) -> None:
+def _estimate(request: TrainingRequest, data: Split, device: str, weights: Path | None) -> None:
     from harness.training.estimate import seconds_per_step, steps_per_epoch
 
     steps = steps_per_epoch(request, data)
-    seconds = seconds_per_step(request, data, device)
+    seconds = seconds_per_step(request, data, device, weights=weights)
     total = seconds * steps * request.recipe.epochs
     click.echo(
         f"{request.name}: {request.recipe.epochs} epochs of {steps} steps at about {seconds:.2g} s "

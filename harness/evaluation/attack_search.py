@@ -132,7 +132,7 @@ def candidates(capabilities: Capabilities) -> list[AttackSpec]:
 def _surfaces(capabilities: Capabilities) -> list[str]:
     heads = range(capabilities.auxiliary)
     texts = [
-        "logits",
+        *("logits", "cosine"),
         *(f"auxiliary({head})" for head in heads),
         *(f"sum({weight})" for weight in _WEIGHTS),
         f"weighted({':'.join(['0', *['1' for _ in heads]])})",

@@ -24,6 +24,7 @@ HIDDEN_HEADS = "hidden_heads"
 
 SIGNS = {
     "bounded_logits": "logits of bounded size, answered by rescaled logits (A8) and dlr",
+    "angular_logits": "logits are negative angles, answered by their cosines too (A8)",
     "softmax_output": "answers are probabilities, answered by the logits before softmax (A1, A8)",
     HIDDEN_HEADS: "hidden logits feed a choice, answered as auxiliary heads (A1 to A3, A5)",
     "several_networks": "several networks see the image, answered by attacks on each and transfer",

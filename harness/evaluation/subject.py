@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +11,7 @@ from torch import Tensor, nn
 from harness.attacks.surfaces import Points, TrainingLoss
 from harness.batch import Batch, InnerBudget
 from harness.data import Dataset
-from harness.defense import DEFENSES, Build, Defense
-from harness.errors import HarnessError
+from harness.defense import Defense
 from harness.evaluation.handle import Handle, pad
 from harness.evaluation.randomised import RandomHandle
 from harness.evaluation.relaxed import Relaxed
@@ -22,6 +19,7 @@ from harness.evaluation.third_party import foreign_model, load_foreign_weights, 
 from harness.identity import Capabilities, CheckpointRecord
 from harness.models.network import Network
 from harness.models.weights import read_weights
+from harness.rebuilding import composed, load_network, weights_file
 
 
 @dataclass(frozen=True)
@@ -58,38 +56,18 @@ def load_subject(
     Raises:
         HarnessError: weights or model file missing, changed, or not fitting.
     """
-    path = folder / record.weights
-    if not path.exists():
-        raise HarnessError(
-            f"the weights of '{record.name}' are not here ({record.weights[:20]}... in {folder}): "
-            "they stayed on another machine, or HARNESS_CHECKPOINTS points elsewhere."
-        )
-    weights = read_weights(path, record.weights_sha256)
     if record.kind == "added":
+        weights = read_weights(weights_file(record, folder), record.weights_sha256)
         module, _ = foreign_model(record.model, dataset, record.model_sha256)
         load_foreign_weights(module, weights, record.name)
         module = opened(module.to(device), record.capabilities)
         return _subject(module, record.capabilities, None)
-    defense, network = build_trained(record, dataset)
-    _load(network, weights, record.name)
-    network = network.to(device)
+    defense = composed(record)
+    network = load_network(record, folder, dataset).to(device)
     loss = None
     if record.capabilities.training_loss:
         loss = TrainingLoss(_Climb(defense, network, record), len(defense.objective.needs))
     return _subject(network, record.capabilities, loss)
-
-
-def build_trained(record: CheckpointRecord, dataset: Dataset) -> tuple[Defense, Network]:
-    """The defense and the deployed network of a checkpoint that was trained here."""
-    defense, _ = DEFENSES[record.defense].compose(record.settings)
-    build = Build(
-        dataset.shape,
-        record.capabilities.classes,
-        record.architecture,
-        record.architecture_settings,
-        str(record.recipe.get("teacher", "")),
-    )
-    return defense, defense.build(build).network
 
 
 def _subject(
@@ -100,14 +78,6 @@ def _subject(
     kind = RandomHandle if capabilities.is_random else Handle
     handle = kind(module, capabilities.classes, has_gate=has_gate)
     return Subject(handle, capabilities, training_loss)
-
-
-def _load(network: Network, weights: Mapping[str, Any], name: str) -> None:
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise HarnessError(f"the weights of '{name}' do not fit its recipe: {reason}") from error
 
 
 @dataclass(frozen=True)

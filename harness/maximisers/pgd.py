@@ -1,4 +1,4 @@
-"""PGD inside training: fixed steps, last iterate, evaluation mode."""
+"""PGD inside training: fixed steps, last iterate, in the BatchNorm mode of the recipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from harness.attacks.geometry import Ball
-from harness.batch import Answers, Batch, evaluating, kl
+from harness.batch import Answers, Batch, kl
 from harness.errors import unknown_name
 
 InnerLoss = Callable[[Answers], Tensor]
@@ -23,29 +23,52 @@ class Pgd:
     Args:
         climbs: `ce` against the label (Madry et al., 2018) or `kl` against the clean prediction
             (TRADES, equation 5). Both see scaled logits without margin (`he.md` section 2).
+        start: `normal`, close to the image, or `uniform` in the whole ball.
         noise: standard deviation of the normal start, on the [0, 1] pixel scale; the agreement
             has no gradient at the clean image itself.
     """
 
     climbs: str = "ce"
+    start: str = "normal"
     noise: float = 0.001
 
     def __post_init__(self) -> None:
         if self.climbs not in {"ce", "kl"}:
             raise unknown_name("inner loss", self.climbs, ["ce", "kl"])
+        if self.start not in {"normal", "uniform"}:
+            raise unknown_name("start", self.start, ["normal", "uniform"])
 
     def __call__(self, batch: Batch) -> Tensor:
         """[N, C, H, W], inside the ball and the box."""
-        with evaluating(batch.network):
-            inner = label_loss(batch) if self.climbs == "ce" else _agreement_loss(batch)
-            return ascend(batch, batch.images, batch.labels, inner, self.noise)
+        with batch.attacking():
+            ball = Ball.around(batch.images, batch.budget.threat)
+            if self.start == "normal":
+                candidate = near(batch, ball, self.noise)
+            else:
+                candidate = anywhere(batch, ball)
+            return ascend(batch, ball, candidate, batch.labels, self.inner(batch))
+
+    def inner(self, batch: Batch) -> InnerLoss:
+        """What is climbed, per image."""
+        return label_loss(batch) if self.climbs == "ce" else agreement_loss(batch)
 
 
-def ascend(batch: Batch, images: Tensor, labels: Tensor, inner: InnerLoss, noise: float) -> Tensor:
-    """Signed gradient ascent of `inner` around `images`; the last iterate, detached."""
-    ball = Ball.around(images, batch.budget.threat)
-    draw = torch.randn(images.shape, generator=batch.generator).to(images.device)
-    candidate = ball.project(images + noise * draw)
+def near(batch: Batch, ball: Ball, noise: float) -> Tensor:
+    """[N, C, H, W], the images plus normal noise of this deviation, inside the ball."""
+    draw = torch.randn(ball.images.shape, generator=batch.generator).to(ball.images.device)
+    return ball.project(ball.images + noise * draw)
+
+
+def anywhere(batch: Batch, ball: Ball) -> Tensor:
+    """[N, C, H, W], uniform in the ball (L2: `Ball.random_start`)."""
+    images = ball.images
+    draw = torch.rand(images.shape, generator=batch.generator).to(images.device)
+    radius = torch.rand((len(images), 1, 1, 1), generator=batch.generator).to(images.device)
+    return ball.random_start(draw, radius)
+
+
+def ascend(batch: Batch, ball: Ball, candidate: Tensor, labels: Tensor, inner: InnerLoss) -> Tensor:
+    """Steepest ascent of `inner` from `candidate` inside the ball; the last iterate, detached."""
     for _ in range(batch.budget.steps):
         candidate.requires_grad_()
         value = inner(batch.answers(candidate, labels, select=None))
@@ -66,7 +89,7 @@ def label_loss(batch: Batch) -> InnerLoss:
     return climb
 
 
-def _agreement_loss(batch: Batch) -> InnerLoss:
+def agreement_loss(batch: Batch) -> InnerLoss:
     """KL of every output from the clean prediction, which is computed once."""
     with torch.no_grad():
         clean = batch.answers(batch.images, batch.labels, select=None)

@@ -23,6 +23,19 @@ class Head(nn.Module, ABC):
 
     scale: float = 1.0
 
+    signs: tuple[str, ...] = ()
+    """What an attacker should know of the deployed logits, as in `Capabilities.signs`."""
+
+    @property
+    def inner_scale(self) -> float:
+        """What inner attacks and KL terms multiply deployed logits by; here the same."""
+        return self.scale
+
+    @property
+    def rows(self) -> Tensor:
+        """[K, R], the class weights as the forward pass uses them; gates multiply by these."""
+        return self.weight
+
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:
         """[N, R] -> [N, K], deployed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from harness.models.architectures import architecture
@@ -31,9 +30,10 @@ class PreActResNet18(Trunk):
         """The two blocks of `layer4`."""
         return tuple(self.layer4)
 
-    def finish(self, maps: Tensor) -> Tensor:
-        """`bn`, shared by whoever looks at maps of the last stage, and its ReLU."""
-        return torch.relu(self.bn(maps))
+    @property
+    def final_norm(self) -> nn.BatchNorm2d:
+        """`bn`."""
+        return self.bn
 
     def _before_last_stage(self, images: Tensor) -> Tensor:
         before: Tensor = self.layer3(self.layer2(self.layer1(self.conv1(images))))
@@ -55,9 +55,10 @@ class SmallPreActResNet(Trunk):
         """The two blocks of `layer2`."""
         return tuple(self.layer2)
 
-    def finish(self, maps: Tensor) -> Tensor:
-        """`bn`, shared by whoever looks at maps of the last stage, and its ReLU."""
-        return torch.relu(self.bn(maps))
+    @property
+    def final_norm(self) -> nn.BatchNorm2d:
+        """`bn`."""
+        return self.bn
 
     def _before_last_stage(self, images: Tensor) -> Tensor:
         before: Tensor = self.layer1(self.conv1(images))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -63,9 +64,20 @@ class Trunk(nn.Module, ABC):
             )
         return self._before_last_stage(images)
 
-    def finish(self, maps: Tensor) -> Tensor:
-        """The shared final normalisation and ReLU of a pre-activation net; else nothing."""
-        return maps
+    @property
+    def final_norm(self) -> nn.BatchNorm2d | None:
+        """What a pre-activation net normalises its last maps with; None for any other net."""
+        return None
+
+    def finish(self, maps: Tensor, norm: nn.Module | None = None) -> Tensor:
+        """The final normalisation and ReLU of a pre-activation net; nothing in any other.
+
+        Args:
+            maps: [N, C', h, w], of any block of the last stage.
+            norm: another normalisation than `final_norm`.
+        """
+        chosen = self.final_norm if norm is None else norm
+        return maps if chosen is None else torch.relu(chosen(maps))
 
     def pool(self, maps: Tensor) -> Tensor:
         """Maps [N, C', h, w] to features [N, R], one average per channel and window."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from harness.models.architectures import architecture
@@ -57,9 +56,10 @@ class WideResNet(Trunk):
         """All blocks of `block3`: four in WRN-28, five in WRN-34."""
         return tuple(self.block3.layer)
 
-    def finish(self, maps: Tensor) -> Tensor:
-        """`bn1`, shared by whoever looks at maps of the last stage, and its ReLU."""
-        return torch.relu(self.bn1(maps))
+    @property
+    def final_norm(self) -> nn.BatchNorm2d:
+        """`bn1`."""
+        return self.bn1
 
     def _before_last_stage(self, images: Tensor) -> Tensor:
         before: Tensor = self.block2(self.block1(self.conv1(images)))

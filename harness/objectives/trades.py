@@ -20,9 +20,11 @@ class Trades:
 
     Args:
         beta: weight of the agreement.
+        detach_clean: whether the clean side of the agreement carries no gradient.
     """
 
     beta: float = 6.0
+    detach_clean: bool = False
 
     @property
     def needs(self) -> frozenset[str]:
@@ -32,4 +34,7 @@ class Trades:
     def __call__(self, batch: Batch, k: int) -> Tensor:
         """[N], the loss of output k."""
         accuracy = functional.cross_entropy(batch.clean.training(k), batch.labels, reduction="none")
-        return accuracy + self.beta * kl(batch.clean.scaled(k), batch.adversarial.scaled(k))
+        clean = batch.clean.scaled(k)
+        if self.detach_clean:
+            clean = clean.detach()
+        return accuracy + self.beta * kl(clean, batch.adversarial.scaled(k))

@@ -32,6 +32,12 @@ def boards(store: Store) -> tuple[Board, ...]:
     before anything was found has a row of no images with its failures. Corruptions are another
     threat: they have no board (`harness.standings.corruptions`).
     """
+    by_board = rows_by_board(store)
+    return tuple(sorted((_board(rows) for rows in by_board.values()), key=_board_order))
+
+
+def rows_by_board(store: Store) -> dict[_BoardKey, list[Row]]:
+    """Every row of the store with the bits that decide it, by test images and threat."""
     with store.snapshot():
         known = _Known.read(store)
         balls = (evidence for evidence in gather(store.slices()) if evidence.threat.is_ball)
@@ -40,7 +46,7 @@ def boards(store: Store) -> tuple[Board, ...]:
     by_board: dict[_BoardKey, list[Row]] = defaultdict(list)
     for row in found:
         by_board[_board_of(row.standing)].append(row)
-    return tuple(sorted((_board(rows) for rows in by_board.values()), key=_board_order))
+    return by_board
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,22 @@ from harness.store.bits import Bits
 from harness.store.evidence import Evidence, Member
 from harness.store.store import RecordedAttack
 
-RANKING = ("adaptive", "standard", "adaptive_quick", "standard_quick")
-"""Protocols that are enough for a rank, the one that decides first; the last two are reduced."""
+RANKING = (
+    "adaptive",
+    "standard",
+    "adaptive_gradient",
+    "standard_gradient",
+    "adaptive_quick",
+    "standard_quick",
+)
+"""Protocols that are enough for a rank, the one that decides first; all but the first two are
+reduced."""
 
 COUNTED_ADAPTIVE = "adaptive-2"
 COUNTED = frozenset({"standard-2", COUNTED_ADAPTIVE})
 """Versions that evidence levels ask for; a row of an older one keeps its rank and has no level."""
 
-ADAPTIVE = frozenset({"adaptive", "adaptive_quick"})
+ADAPTIVE = frozenset({"adaptive", "adaptive_gradient", "adaptive_quick"})
 
 DIAGNOSED = 1000
 """Diagnostics are about so many of the first images (`protocol.md` section 5), or all of a row."""

@@ -27,15 +27,31 @@ def one_cycle(peak: float, progress: float) -> float:
     return _cosine(peak, last, (progress - 0.3) / 0.7)
 
 
-def step_drops(start: float, epoch: int, drops: tuple[int, ...]) -> float:
+def cyclic(peak: float, progress: float) -> float:
+    """Linearly from 0 up to the peak at half of the run and down to 0 (Wong et al., 2020).
+
+    Args:
+        peak: the highest learning rate.
+        progress: fraction of the run's updates that are done, in [0, 1].
+    """
+    return peak * (1 - abs(2 * progress - 1))
+
+
+def step_drops(
+    start: float, epoch: int, drops: tuple[int, ...], factors: tuple[float, ...] = ()
+) -> float:
     """`start`, a tenth of it from the first of the `drops` on, and so forth.
 
     Args:
         start: the learning rate of epoch 1.
         epoch: 1-based.
         drops: first epochs with a lower rate, as the papers' scripts count them.
+        factors: of `start` from each drop on, where they are not tenths.
     """
-    return start * 0.1 ** sum(epoch >= drop for drop in drops)
+    passed = sum(epoch >= drop for drop in drops)
+    if factors and passed:
+        return start * factors[passed - 1]
+    return start * 0.1**passed
 
 
 def parse_drops(text: str) -> tuple[int, ...]:
@@ -51,6 +67,22 @@ def parse_drops(text: str) -> tuple[int, ...]:
     if any(b <= a for a, b in zip((0, *drops), drops, strict=False)):
         raise HarnessError(f"drops must be positive and increase but are '{text}'.")
     return drops
+
+
+def parse_factors(text: str) -> tuple[float, ...]:
+    """Read `0.1,0.01,0.005`; an empty text means none.
+
+    Raises:
+        HarnessError: something else than numbers in (0, 1].
+    """
+    pieces = text.split(",") if text.strip() else []
+    try:
+        factors = tuple(float(piece) for piece in pieces)
+    except ValueError:
+        factors = (0.0,)
+    if not all(0 < factor <= 1 for factor in factors):
+        raise HarnessError(f"factors are numbers such as 0.1,0.01,0.005 but are '{text[:60]}'.")
+    return factors
 
 
 def _cosine(start: float, end: float, fraction: float) -> float:

@@ -35,6 +35,8 @@ class MergeReport:
         plans: how many are new here.
         failures: how many are new here.
         findings: how many are new here; what a diagnostic found here stays.
+        measurements: how many are new here; what an analysis measured here stays.
+        claims: how many are new here; what is written here stays.
     """
 
     source: str
@@ -44,6 +46,8 @@ class MergeReport:
     plans: int = 0
     failures: int = 0
     findings: int = 0
+    measurements: int = 0
+    claims: int = 0
 
 
 def merge(database: Database, path: Path) -> MergeReport:
@@ -92,6 +96,11 @@ class _Merge:
         for row in self._read(queries.read_finding_rows):
             finding = untrusted.finding(row)
             self.report.findings += queries.write_finding(self.ours, finding, renews=False)
+        for row in self._read(queries.read_measurement_rows):
+            measured = untrusted.measurement(row)
+            self.report.measurements += queries.write_measurement(self.ours, measured, renews=False)
+        for row in self._read(queries.read_claim_rows):
+            self.report.claims += queries.write_claim(self.ours, untrusted.claim(row))
 
     def _read(self, read: Callable[[Connection], Iterable[Item]]) -> Iterator[Item]:
         with self.source.explained():

@@ -16,10 +16,13 @@ from sqlalchemy.pool import QueuePool
 
 from harness.errors import HarnessError
 from harness.store.database import Database
+from harness.store.finished import is_finished, refuse_writing
 from harness.store.revisions import bring_up_to_date
 
 VARIABLE = "HARNESS_DB"
 DEFAULT = "results.db"
+OWN = "local.db"
+"""The default where `results.db` is the project's finished file, as in its own repository."""
 
 _MAGIC = b"SQLite format 3\x00"
 _HEADER = 20
@@ -30,7 +33,11 @@ def open_database(
     url: str | Path | None, *, create: bool, read_only: bool, timeout: float
 ) -> Database:
     """Open, create or bring up to date the database at `url`; see `Store.open`."""
+    if url is None:
+        url = os.environ.get(VARIABLE) or _default(read_only=read_only)
     path, text = _locate(url)
+    if path is not None and not read_only:
+        refuse_writing(path)
     if path is None:
         database = _server(text, read_only=read_only, timeout=timeout)
     else:
@@ -45,8 +52,15 @@ def open_database(
     return database
 
 
-def _locate(url: str | Path | None) -> tuple[Path | None, str]:
-    text = str(url if url is not None else os.environ.get(VARIABLE) or DEFAULT)
+def _default(*, read_only: bool) -> str:
+    """`results.db`; beside a finished one `local.db`, which readers prefer once it is there."""
+    if not is_finished(Path(DEFAULT)):
+        return DEFAULT
+    return DEFAULT if read_only and not Path(OWN).exists() else OWN
+
+
+def _locate(url: str | Path) -> tuple[Path | None, str]:
+    text = str(url)
     if "://" not in text:
         return Path(text), text
     try:

@@ -26,9 +26,11 @@ from harness.identity import (
     DIAGNOSED,
     AttackSpec,
     CheckpointRecord,
+    Claim,
     Failure,
     Finding,
     Job,
+    Measurement,
     Outcome,
     Plan,
 )
@@ -226,6 +228,33 @@ def write_finding(connection: Connection, finding: Finding, *, renews: bool = Tr
     return insert_once(connection, table, row) and earlier == 0
 
 
+_MEASUREMENT_KEY = ("function_id", "images_id", "analysis", "on", "norm", "epsilon")
+
+
+def write_measurement(
+    connection: Connection, measurement: Measurement, *, renews: bool = True
+) -> bool:
+    """Record a measurement, in place of an earlier one of the same analysis; whether it is new.
+
+    Args:
+        connection: to write on.
+        measurement: what to record.
+        renews: whether it takes the earlier one's place or leaves it.
+    """
+    ids = references(connection, measurement.checkpoint, measurement.dataset, measurement.images)
+    row, table = rows.measurement_row(measurement) | ids, schema.measurement
+    earlier = 0
+    if renews:
+        mine = (table.c[name] == row[name] for name in _MEASUREMENT_KEY)
+        earlier = connection.execute(delete(table).where(*mine)).rowcount
+    return insert_once(connection, table, row) and earlier == 0
+
+
+def write_claim(connection: Connection, claim: Claim) -> bool:
+    """Record a claim unless its key is there; whether it is new."""
+    return insert_once(connection, schema.claim, rows.claim_row(claim))
+
+
 def read_checkpoint_rows(connection: Connection) -> Iterable[rows.Row]:
     """Checkpoints with the digest of their function, by name."""
     table = schema.checkpoint
@@ -308,6 +337,20 @@ def read_finding_rows(
 ) -> Iterable[rows.Row]:
     """Findings with the names of what they refer to, in the order they were recorded."""
     return _rows_of(connection, schema.finding, where)
+
+
+def read_measurement_rows(
+    connection: Connection, where: ColumnElement[bool] | None = None
+) -> Iterable[rows.Row]:
+    """Measurements with the names of what they refer to, in the order they were recorded."""
+    return _rows_of(connection, schema.measurement, where)
+
+
+def read_claim_rows(connection: Connection, **where: str | None) -> Iterable[rows.Row]:
+    """Claims whose fields have these values, where given, in the order they were added."""
+    table = schema.claim
+    wanted = (table.c[name] == value for name, value in where.items() if value is not None)
+    return connection.execute(select(table).where(*wanted).order_by(table.c.id)).mappings()
 
 
 def read_images(connection: Connection) -> list[rows.Images]:

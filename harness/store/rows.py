@@ -15,15 +15,18 @@ from harness.identity import (
     AttackSpec,
     Capabilities,
     CheckpointRecord,
+    Claim,
     Failure,
     Finding,
     Job,
+    Measurement,
     Outcome,
     Plan,
     Runtime,
     digest,
 )
 from harness.store.bits import decode_columns, encode_columns, pack, unpack
+from harness.store.schema import CLAIM_TEXTS
 from harness.threat import ThreatModel, format_fraction
 
 Row = Mapping[Any, Any]
@@ -328,6 +331,38 @@ def finding_of(row: Row) -> Finding:
         details={name: tuple(values) for name, values in row["details"].items()},
         **{name: row[name] for name in _FINDING},
     )
+
+
+_MEASUREMENT = ("seed", "examples", "analysis", "on", "note", "created")
+
+
+def measurement_row(measurement: Measurement) -> dict[str, Any]:
+    """All columns of a measurement but the rows it refers to."""
+    plain = {name: getattr(measurement, name) for name in _MEASUREMENT}
+    values = {name: list(numbers) for name, numbers in measurement.values.items()}
+    return threat_row(measurement.threat) | plain | {"values": values}
+
+
+def measurement_of(row: Row) -> Measurement:
+    """What `measurement_row` wrote, with the names of what it refers to."""
+    return Measurement(
+        checkpoint=row["checkpoint"],
+        dataset=row["dataset"],
+        images=row["images"],
+        threat=threat_of(row),
+        values={name: tuple(numbers) for name, numbers in row["values"].items()},
+        **{name: row[name] for name in _MEASUREMENT},
+    )
+
+
+def claim_row(claim: Claim) -> dict[str, Any]:
+    """All columns of a claim."""
+    return {name: getattr(claim, name) for name in CLAIM_TEXTS}
+
+
+def claim_of(row: Row) -> Claim:
+    """What `claim_row` wrote."""
+    return Claim(**{name: row[name] for name in CLAIM_TEXTS})
 
 
 def run_row(run: Run) -> dict[str, Any]:

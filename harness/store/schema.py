@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision these tables belong to; a test compares it with the newest file of `migrations/`."""
 
 
@@ -248,4 +248,44 @@ finding = Table(
     _json("details"),
     _text("created"),
     UniqueConstraint("function_id", "images_id", "norm", "epsilon", "diagnostic"),
+)
+
+CLAIM_KEY = (
+    "source",
+    "place",
+    "dataset",
+    "architecture",
+    "defense",
+    "metric",
+    "attack",
+    "attack_iterations",
+    "knowledge",
+    "variant",
+)
+CLAIM_TEXTS = (*CLAIM_KEY, "epsilon", "norm", "printed", "unit", "spread", "quoted_from", "note")
+
+claim = Table(
+    "claim",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    *(_text(name) for name in CLAIM_TEXTS),
+    UniqueConstraint(*CLAIM_KEY),
+)
+
+measurement = Table(
+    "measurement",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _of_function(),
+    _refers_to("images"),
+    _text("analysis"),
+    _text("on"),
+    _text("norm"),
+    _text("epsilon"),
+    _count("seed"),
+    _count("examples"),
+    _json("values"),
+    _text("note"),
+    _text("created"),
+    UniqueConstraint("function_id", "images_id", "analysis", "on", "norm", "epsilon"),
 )

@@ -14,7 +14,16 @@ from typing import Self
 from sqlalchemy import ColumnElement, and_, update
 
 from harness.errors import unknown_name
-from harness.identity import AttackSpec, CheckpointRecord, Failure, Finding, Outcome, Plan
+from harness.identity import (
+    AttackSpec,
+    CheckpointRecord,
+    Claim,
+    Failure,
+    Finding,
+    Measurement,
+    Outcome,
+    Plan,
+)
 from harness.store import queries, rows, schema
 from harness.store.database import Database
 from harness.store.exchange import MergeReport, merge
@@ -138,7 +147,7 @@ class Store:
         return [known[name] for name in wanted]
 
     def remove(self, name: str) -> None:
-        """Forget a checkpoint with its outcomes, plans and failures.
+        """Forget a checkpoint with its outcomes, plans, failures, findings and measurements.
 
         What another name of the very same function needs is kept.
 
@@ -256,7 +265,7 @@ class Store:
         )
         return found.get((attack, population), [])
 
-    # Attacks, datasets, plans, failures, runs
+    # Attacks, datasets, plans, failures, findings, measurements
 
     def record_attack(self, spec: AttackSpec, description: Mapping[str, str]) -> None:
         """Store what the pages say about an attack; the latest words win."""
@@ -334,6 +343,53 @@ class Store:
         )
         with self._database.reading() as connection:
             return [rows.finding_of(row) for row in queries.read_finding_rows(connection, where)]
+
+    def record_measurement(self, measurement: Measurement) -> bool:
+        """Store what an analysis measured, in place of what it did before; whether it is new.
+
+        One measurement is kept per function, test images, threat, analysis and `on`.
+
+        Raises:
+            HarnessError: no checkpoint has its digest.
+        """
+        dated = replace(measurement, created=measurement.created or _now())
+        with self._database.writing() as connection:
+            return queries.write_measurement(connection, dated)
+
+    def measurements(
+        self,
+        checkpoint: str | None = None,
+        *,
+        images: str | None = None,
+        threat: ThreatModel | None = None,
+        analysis: str | None = None,
+    ) -> list[Measurement]:
+        """What analyses measured, the latest of each, in the order they were recorded."""
+        table = schema.measurement
+        where = queries.restricted(table, checkpoint=checkpoint, images=images, threat=threat)
+        if analysis is not None:
+            where = and_(where, table.c.analysis == analysis)
+        with self._database.reading() as connection:
+            found = queries.read_measurement_rows(connection, where)
+            return [rows.measurement_of(row) for row in found]
+
+    # Claims
+
+    def add_claims(self, claims: Iterable[Claim]) -> int:
+        """Store published figures, all of them or none; how many are new.
+
+        A figure whose key (`schema.CLAIM_KEY`) is there already stays as it is.
+        """
+        with self._database.writing() as connection:
+            return sum(queries.write_claim(connection, claim) for claim in claims)
+
+    def claims(self, *, defense: str | None = None, dataset: str | None = None) -> list[Claim]:
+        """Published figures, in the order they were added."""
+        with self._database.reading() as connection:
+            found = queries.read_claim_rows(connection, defense=defense, dataset=dataset)
+            return [rows.claim_of(row) for row in found]
+
+    # Runs and other machines
 
     def start_run(self, command: str, *, versions: Mapping[str, str], device: str) -> str:
         """Store that a command began; the id that `record` and `finish_run` take."""

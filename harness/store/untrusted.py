@@ -14,8 +14,10 @@ from harness.identity import (
     AttackSpec,
     Capabilities,
     CheckpointRecord,
+    Claim,
     Failure,
     Finding,
+    Measurement,
     Outcome,
     Plan,
     Runtime,
@@ -30,6 +32,7 @@ _UID = re.compile(r"[0-9a-f]{32}")
 _TIME = re.compile(r"[0-9T:.+Z -]{0,40}")
 _LINE = re.compile(r"[^\x00-\x1f\x7f]{0,500}")
 _PROSE = re.compile(r"[^\x00-\x08\x0b-\x1f\x7f]{0,20000}")
+_FIGURE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _MOST_ENTRIES = 1000
 _MOST_EPOCHS = 100_000
 _MOST_WORDS = 100
@@ -53,6 +56,8 @@ def checkpoint(row: rows.Row) -> CheckpointRecord:
     _integer(row["parameters"], "parameters")
     for name in ("composition", "settings", "architecture_settings", "recipe", "paper", "training"):
         _mapping(row[name], name)
+    if row["training"].get("best_weights", "") != "":  # becomes the name of a file
+        _text(row["training"]["best_weights"], "best_weights", SHA256)
     for name, values in _entries(row["curves"], "curves").items():
         _numbers(values, name)
     _capabilities(row["capabilities"])
@@ -144,6 +149,36 @@ def finding(row: rows.Row) -> Finding:
     for name, values in _entries(row["details"], "details").items():
         _numbers(values, name)
     return rows.finding_of(row)
+
+
+def measurement(row: rows.Row) -> Measurement:
+    """A measurement whose values are lists of numbers by name."""
+    _owner(row)
+    _integer(row["seed"], "seed", least=-rows.LARGEST_INTEGER)
+    _integer(row["examples"], "examples", most=rows.LARGEST_INDEX)
+    _text(row["analysis"], "analysis", _WORD)
+    for name in ("on", "note"):
+        _text(row[name], name, _PROSE)
+    _text(row["created"], "created", _TIME)
+    for name, values in _entries(row["values"], "values").items():
+        _numbers(values, name)
+    return rows.measurement_of(row)
+
+
+def claim(row: rows.Row) -> Claim:
+    """A claim whose names are words and whose figure is a number of its unit."""
+    for name in ("source", "place", "dataset", "architecture", "defense", "metric", "attack"):
+        _text(row[name], name, _WORD)
+    _text(row["knowledge"], "knowledge", _WORD)
+    for name in ("variant", "epsilon", "norm", "quoted_from"):
+        _text(row[name], name, _LINE)
+    _text(row["attack_iterations"], "attack_iterations", re.compile(r"[0-9]{0,9}"))
+    _text(row["printed"], "printed", _FIGURE)
+    _text(row["unit"], "unit", re.compile("percent|percentage_points|seconds|minutes"))
+    if row["spread"] != "":
+        _text(row["spread"], "spread", _FIGURE)
+    _text(row["note"], "note", _PROSE)
+    return rows.claim_of(row)
 
 
 def images(value: rows.Images) -> rows.Images:

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 import harness
+from harness.catalogue import DEFENSES
 from harness.data import Split
-from harness.defense import DEFENSES
 from harness.identity import CheckpointRecord, digest
 from harness.models.network import parameter_count
 from harness.models.weights import write_weights
@@ -27,6 +27,7 @@ def checkpoint_record(
     defense = request.compose()
     entry = DEFENSES[request.defense]
     progress = trained.progress
+    _, best = write_weights(trained.best, folder) if trained.best else ("", "")
     return CheckpointRecord(
         name=request.name,
         digest=model_digest(request, sha256),
@@ -48,6 +49,13 @@ def checkpoint_record(
         paper=entry.paper.to_json(),
         training={
             "run": request.digest(data),
+            "recipe": request.recipe_id,
+            "teacher": request.teacher.name if request.teacher else "",
+            "probed": trained.probed,
+            "probe_held_out": trained.is_held_out,
+            "best_epoch": trained.best_epoch,
+            "best_weights": best,
+            "collapsed_at": trained.collapse,
             "seconds": round(progress.seconds, 3),
             "device": trained.device,
             "images": data.sha256,
@@ -59,6 +67,9 @@ def checkpoint_record(
         curves={
             "loss": tuple(progress.losses),
             "seconds": tuple(round(value, 3) for value in progress.epoch_seconds),
+            "probe_clean": tuple(progress.probe_clean),
+            "probe_pgd": tuple(progress.probe_pgd),
+            **{name: tuple(values) for name, values in progress.measures.items()},
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from harness.catalogue import DEFENSES, DefenseEntry
 from harness.data import Dataset, Split
-from harness.defense import DEFENSES, Build, Defense
+from harness.defense import Build, Companion, Defense
 from harness.errors import HarnessError, unknown_name
-from harness.identity import Value, digest
+from harness.identity import CheckpointRecord, Value, digest
 from harness.models.architectures import ARCHITECTURES
-from harness.recipe import RECIPE_KEYS, Recipe, scaled, shortened
+from harness.models.network import Network
+from harness.rebuilding import load_network
+from harness.recipe import RECIPE_KEYS, RECIPES, Recipe, scaled, shortened
 from harness.threat import ThreatModel, format_fraction
+
+_NO_PART_OF_THE_RUN = {"on_collapse"}
+"""Of a recipe: where a run stops says nothing about its weights until then."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,9 @@ class TrainingRequest:
         seed: of weights, order, augmentation and training attacks.
         dataset: what is learnt.
         threat: what the training attack may do.
+        recipe_id: of the recipe that this one was made from.
+        teacher: a trained checkpoint that is the companion and learns no more; None for one that
+            is trained beside the student.
     """
 
     name: str
@@ -41,16 +51,20 @@ class TrainingRequest:
     seed: int
     dataset: Dataset
     threat: ThreatModel
+    recipe_id: str = ""
+    teacher: CheckpointRecord | None = None
 
     def digest(self, data: Split) -> str:
         """Identity of the run on these training images and labels."""
+        teacher = [self.teacher.digest] if self.teacher else []
         return digest(
             [
+                *teacher,
                 self.defense,
                 dict(self.settings),
                 self.architecture,
                 dict(self.architecture_settings),
-                self.recipe.to_json(),
+                {k: v for k, v in self.recipe.to_json().items() if k not in _NO_PART_OF_THE_RUN},
                 self.scale,
                 self.seed,
                 self.dataset.name,
@@ -63,7 +77,18 @@ class TrainingRequest:
 
     def compose(self) -> Defense:
         """The defense as a value."""
-        return DEFENSES[self.defense].compose(self.settings)[0]
+        defense = DEFENSES[self.defense].compose(self.settings)[0]
+        return replace(defense, companion=Companion(frozen=True)) if self.teacher else defense
+
+    def load_teacher(self, folder: Path) -> Network | None:
+        """The frozen companion with its weights, if there is one.
+
+        Raises:
+            HarnessError: its weights are missing or do not fit.
+        """
+        if self.teacher is None:
+            return None
+        return load_network(self.teacher, folder, self.dataset)
 
     def build(self) -> Build:
         """What its networks are built for."""
@@ -88,6 +113,8 @@ def training_request(
     settings: Mapping[str, Value] | None = None,
     threat: ThreatModel | None = None,
     name: str | None = None,
+    recipe_id: str | None = None,
+    teacher: CheckpointRecord | None = None,
 ) -> TrainingRequest:
     """Fill in every default of a training run.
 
@@ -100,31 +127,41 @@ def training_request(
         seed: of everything random.
         settings: looked up in defense, architecture and recipe; `defense.`, `arch.` and `recipe.`
             say which where a key is in two of them.
-        threat: the dataset's default if None.
+        threat: if None the recipe's own at scale `full`, else the dataset's default.
         name: DEFENSE-DATASET-ARCH-SCALE-sSEED if None.
+        recipe_id: another training recipe than the paper's for this dataset and architecture.
+        teacher: a stored checkpoint as frozen companion.
 
     Raises:
         HarnessError: anything unknown, ambiguous or out of range.
     """
     entry = DEFENSES[defense]
     chosen_scale = scale or ("smoke" if dataset.name == "digits" else "reduced")
-    recipe = scaled(entry.recipe, chosen_scale, dataset.name)
     asked = dict(settings or {})
     for key in ("architecture", "recipe.architecture"):  # it decides what the others may be
         if key in asked:
             architecture = str(asked.pop(key))
+    base = asked.get("base", asked.get("defense.base", ""))
+    variant = entry.variant(dataset.name, architecture or "", str(base))
+    chosen_id = recipe_id or variant.recipe or entry.recipe_id
+    if chosen_id not in RECIPES:
+        raise unknown_name("recipe", chosen_id, RECIPES)
+    recipe = scaled(RECIPES[chosen_id], chosen_scale, dataset.name)
     if architecture is not None:
         recipe = recipe.changed(architecture=architecture)
     if epochs is not None:
         recipe = shortened(recipe, epochs)
-    parts = sort_settings(defense, recipe.architecture, asked)
+    parts = sort_settings(entry, recipe.architecture, asked)
     recipe = recipe.changed(**parts["recipe"])
-    _, full = entry.compose(parts["defense"])
+    composed, full = entry.compose(parts["defense"], variant)
+    if teacher is not None:
+        _check_teacher(entry.name, composed, teacher, dataset)
     is_thin = chosen_scale == "smoke" and dataset.name != "digits"
     defaults = default_settings(recipe.architecture, is_thin=is_thin)
     chosen_name = name or default_name(
         entry.name, dataset.name, recipe.architecture, chosen_scale, seed
     )
+    own = ThreatModel.parse("linf", recipe.epsilon) if recipe.epsilon else dataset.threat
     return TrainingRequest(
         chosen_name,
         entry.name,
@@ -135,8 +172,26 @@ def training_request(
         chosen_scale,
         seed,
         dataset,
-        threat or dataset.threat,
+        threat or own,
+        chosen_id,
+        teacher,
     )
+
+
+def _check_teacher(
+    name: str, defense: Defense, teacher: CheckpointRecord, dataset: Dataset
+) -> None:
+    if defense.companion is None:
+        raise HarnessError(f"{name} has no second network: leave out --teacher {teacher.name}.")
+    if teacher.kind != "trained":
+        raise HarnessError(
+            f"'{teacher.name}' was added from elsewhere: a teacher must be trained here, since its "
+            "features are compared. For instance: harness train standard"
+        )
+    if teacher.dataset != dataset.name:
+        raise HarnessError(
+            f"the teacher '{teacher.name}' knows {teacher.dataset}, not {dataset.name}."
+        )
 
 
 def default_settings(architecture: str, *, is_thin: bool) -> dict[str, Value]:
@@ -155,7 +210,7 @@ def default_name(defense: str, dataset: str, architecture: str, scale: str, seed
 
 
 def sort_settings(
-    defense: str, architecture: str, settings: Mapping[str, Value]
+    entry: DefenseEntry, architecture: str, settings: Mapping[str, Value]
 ) -> dict[str, dict[str, Value]]:
     """Find out whether a setting means the defense, the architecture or the recipe.
 
@@ -163,7 +218,7 @@ def sort_settings(
         HarnessError: a key that none has, or that two have.
     """
     known = {
-        "defense": tuple(DEFENSES[defense].settings),
+        "defense": tuple(entry.settings),
         "arch": tuple(ARCHITECTURES[architecture].settings),
         "recipe": RECIPE_KEYS,
     }
@@ -176,7 +231,7 @@ def sort_settings(
             plain, homes = key, [part for part, keys in known.items() if key in keys]
         if not homes:
             raise unknown_name(
-                f"setting of {defense}", key, {k for keys in known.values() for k in keys}
+                f"setting of {entry.name}", key, {k for keys in known.values() for k in keys}
             )
         if len(homes) > 1:
             choices = " or ".join(f"{part}.{plain}" for part in homes)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from harness.batch import Memory
 from harness.defense import Players
 from harness.errors import HarnessError
 from harness.models.weights import read_weights, write_whole
@@ -24,6 +26,9 @@ class Progress:
         losses: mean loss per finished epoch.
         epoch_seconds: per finished epoch.
         sum: of the losses of the running epoch.
+        probe_clean, probe_pgd: accuracies of the training probe per finished epoch.
+        measures: what parts of the defense measured, mean per finished epoch; NaN where not.
+        sums: of the running epoch's measures, each with how often it was taken.
     """
 
     steps: int = 0
@@ -31,6 +36,10 @@ class Progress:
     losses: list[float] = field(default_factory=list)
     epoch_seconds: list[float] = field(default_factory=list)
     sum: float = 0.0
+    probe_clean: list[float] = field(default_factory=list)
+    probe_pgd: list[float] = field(default_factory=list)
+    measures: dict[str, list[float]] = field(default_factory=dict)
+    sums: dict[str, list[float]] = field(default_factory=dict)
 
 
 def state_file(folder: Path, digest: str) -> Path:
@@ -38,22 +47,47 @@ def state_file(folder: Path, digest: str) -> Path:
     return folder / f"unfinished-{digest[:32]}.pt"
 
 
-def save_state(
-    path: Path, players: Players, optimiser: torch.optim.Optimizer, progress: Progress
-) -> None:
+@dataclass
+class Resumable:
+    """Everything of a run that a kill must not lose.
+
+    Args:
+        players: the networks, and trainable modules of losses.
+        optimiser: of all of them.
+        memory: what stateful parts remember.
+        progress: where the run stands.
+        best: weights of the student after its best epoch by the probe; empty before the first.
+    """
+
+    players: Players
+    optimiser: torch.optim.Optimizer
+    memory: Memory
+    progress: Progress
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """By role: networks first, then extras."""
+        return {**self.players.modules(), **self.players.extras}
+
+
+def save_state(path: Path, run: Resumable) -> None:
     """Write everything that resuming needs."""
     buffer = io.BytesIO()
-    networks = {role: network.state_dict() for role, network in players.modules().items()}
+    networks = {role: module.state_dict() for role, module in run.modules().items()}
     torch.save(
-        {"networks": networks, "optimiser": optimiser.state_dict(), "progress": asdict(progress)},
+        {
+            "networks": networks,
+            "optimiser": run.optimiser.state_dict(),
+            "memory": run.memory.values,
+            "best": run.best,
+            "progress": asdict(run.progress),
+        },
         buffer,
     )
     write_whole(path, buffer.getvalue())
 
 
-def load_state(
-    path: Path, players: Players, optimiser: torch.optim.Optimizer, progress: Progress
-) -> None:
+def load_state(path: Path, run: Resumable) -> None:
     """Go on from a saved state; does nothing where there is none.
 
     Raises:
@@ -63,11 +97,14 @@ def load_state(
         return
     try:
         found: dict[str, Any] = read_weights(path)
-        for role, network in players.modules().items():
-            network.load_state_dict(found["networks"][role])
-        optimiser.load_state_dict(found["optimiser"])
-        for field in fields(progress):
-            setattr(progress, field.name, found["progress"][field.name])
+        for role, module in run.modules().items():
+            module.load_state_dict(found["networks"][role])
+        run.optimiser.load_state_dict(found["optimiser"])
+        device = run.memory.labels.device
+        run.memory.values = {name: value.to(device) for name, value in found["memory"].items()}
+        run.best = found["best"]
+        for one in fields(run.progress):
+            setattr(run.progress, one.name, found["progress"][one.name])
     except Exception as error:  # damaged bytes fail in every way
         raise HarnessError(
             f"the unfinished run in {path} cannot be read, it is probably damaged. Delete the file "

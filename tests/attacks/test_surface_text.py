@@ -19,6 +19,7 @@ from harness.attacks.surface_text import (
 )
 from harness.attacks.surfaces import (
     Auxiliary,
+    Cosine,
     Features,
     Gate,
     Logits,
@@ -40,7 +41,13 @@ MODEL = PixelGate([[1, 0, 2], [0, 1, 1]], [0.5, -0.5])
 OTHER = PixelGate([[-2, 0, 1], [0, -2, 1]], [0.0, 0.0])
 OWN = TrainingLoss(lambda images, points: images.sum(dim=(1, 2, 3)), 1)
 EVERYTHING = Capabilities(
-    classes=2, auxiliary=2, select=True, features=True, training_loss=True, strip=True
+    classes=2,
+    auxiliary=2,
+    select=True,
+    features=True,
+    training_loss=True,
+    strip=True,
+    signs=("angular_logits",),
 )
 NOTHING = Capabilities(classes=2)
 
@@ -49,6 +56,7 @@ NOTHING = Capabilities(classes=2)
     ("text", "surface"),
     [
         ("logits", Logits(MODEL)),
+        ("cosine", Cosine(MODEL)),
         ("auxiliary(1)", Auxiliary(MODEL, 1)),
         ("sum", Sum(MODEL, 2.0)),
         ("sum(0.5)", Sum(MODEL, 0.5)),
@@ -191,6 +199,7 @@ def test_any_text_has_a_canonical_text_that_means_the_same_or_gets_a_sentence(te
 @pytest.mark.parametrize(
     ("text", "changes"),
     [
+        ("cosine", {"signs": ("bounded_logits",)}),
         ("auxiliary(2)", {}),
         ("auxiliary(0)", {"auxiliary": 0}),
         ("sum", {"auxiliary": 0}),
@@ -225,6 +234,7 @@ def test_a_surface_that_the_model_does_not_expose_is_refused(text, changes):
     "text",
     [
         *["logits", "auxiliary(1)", "sum", "weighted(1:1:1)", "smallest", "log_softmax_mean"],
+        "cosine",
         *["two_phase(1)", "label_gate", "rival_gate", "target_gate", "straight_through"],
         *["training_loss", "stripped", "mixed", "features", "features(gated)", "features(1)"],
     ],

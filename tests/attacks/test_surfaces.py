@@ -13,6 +13,7 @@ from harness.attacks.losses import LOSSES, ce, margin, margin_targeted
 from harness.attacks.surface_text import SURFACES, split_surface, surface_named
 from harness.attacks.surfaces import (
     Auxiliary,
+    Cosine,
     Features,
     Gate,
     Logits,
@@ -36,7 +37,14 @@ from harness.outputs import Outputs, SoftSelect
 ANCRA = PixelGate([[1, 0, 2], [0, 1, 1]], [0.5, -0.5])
 WRONG_WAY = PixelGate([[-2, 0, 1], [0, -2, 1]], [0.0, 0.0])
 EVERYTHING = Capabilities(
-    classes=2, auxiliary=1, select=True, features=True, scale=15.0, training_loss=True, strip=True
+    classes=2,
+    auxiliary=1,
+    select=True,
+    features=True,
+    scale=15.0,
+    training_loss=True,
+    strip=True,
+    signs=("angular_logits",),
 )
 OTHERS = {"0123456789ab": WRONG_WAY}
 
@@ -79,6 +87,7 @@ def cross_entropy(logits, label):
     ("text", "value"),
     [
         ("logits", cross_entropy([5.0, 1.5], 1)),
+        ("cosine", cross_entropy([math.cos(5.0), math.cos(1.5)], 1)),
         ("auxiliary(0)", cross_entropy([3.0, 0.6], 1)),
         ("sum", cross_entropy([5.0, 1.5], 1) + 2 * cross_entropy([3.0, 0.6], 1)),
         ("sum(0.5)", cross_entropy([5.0, 1.5], 1) + 0.5 * cross_entropy([3.0, 0.6], 1)),
@@ -146,7 +155,7 @@ def test_the_gradient_of_a_margin_is_the_one_worked_out_by_hand(text, value, gra
     "text",
     [
         *["logits", "auxiliary(0)", "sum(0.5)", "weighted(2:1)", "smallest(0.5)", "mixed"],
-        *["log_softmax_mean", "label_gate", "rival_gate", "two_phase", "stripped"],
+        *["log_softmax_mean", "label_gate", "rival_gate", "two_phase", "stripped", "cosine"],
     ],
 )
 def test_gradients_agree_with_finite_differences(text, loss):
@@ -236,10 +245,24 @@ def test_the_gradient_of_the_straight_through_gate_is_not_that_of_the_deployed_l
     assert not torch.allclose(*gradients)
 
 
+def test_the_cosine_surface_of_angles_has_the_value_and_gradient_of_the_cosines():
+    class Angles(torch.nn.Module):
+        def forward(self, images, *, select=None):
+            return Outputs(-images.flatten(1).arccos())
+
+    image = at(0.9, -0.5, 0.999)
+    value, deployed, gradient = look(Cosine(Angles()), image, 0, loss=margin)
+    assert float(value) == pytest.approx(0.099, abs=1e-6)
+    assert gradient.flatten().tolist() == pytest.approx([-1, 0, 1], abs=1e-4)
+    assert torch.equal(deployed, -image.flatten(1).arccos())
+    (_, _, steeper) = look(Logits(Angles()), image, 0, loss=margin)
+    assert steeper.abs().max() > 20  # 1 / sin of the smallest angle
+
+
 TEXTS = {
     *["logits", "auxiliary(0)", "sum(2)", "weighted(1:2)", "smallest(1)", "log_softmax_mean"],
     *["straight_through(1)", "two_phase(0)", "label_gate", "rival_gate", "target_gate"],
-    *["stripped", "mixed", "features"],
+    *["stripped", "mixed", "features", "cosine"],
 }
 """All but those that need more than the model."""
 

@@ -20,6 +20,7 @@ PROMISED = {
         *("--norm", "--epsilon", "--no-download", "--dry-run"),
     },
     "add": {"name", "--model", "--weights", "--dataset"},
+    "analyse": {"names", "--all", "--analysis", "--dataset", "--examples", "--pictures", "--json"},
     "eval": {
         "names",
         *("--all", "--adaptive", "--protocol", "--attacks", "--attack", "--dataset", "--data-dir"),
@@ -41,7 +42,7 @@ PROMISED = {
         *("--all", "--corruptions", "--severities", "--dataset", "--data-dir", "--corrupted-dir"),
         *("--examples", "--batch-size", "--workers", "--json", "--no-download"),
     },
-    "list": {"kind", "--json"},
+    "list": {"kind", "--defense", "--json"},
     "show": {"name"},
     "remove": {"name"},
     "results merge": {"file"},
@@ -82,6 +83,10 @@ def test_list_knows_exactly_these_kinds():
 
     assert kind.type.choices == (
         "defenses",
+        "combinations",
+        "quoted",
+        "claims",
+        "recipes",
         "attacks",
         "surfaces",
         "protocols",

@@ -216,7 +216,7 @@ def test_bits_are_boolean_arrays_in_the_order_of_the_images(stored, harness):
 
     assert all(value.dtype == bool and value.shape == (10,) for value in bits.values())
     assert len(attacks) == len(row["attacks"])
-    assert "apgd_ce@auxiliary(0):ce" in attacks
+    assert any(name.endswith("@auxiliary(0):ce") for name in attacks)
     assert bits["clean"].mean() == pytest.approx(row["clean_accuracy"])
     assert bits["robust"].mean() == pytest.approx(row["robust_accuracy"])
     assert (bits["robust"] <= bits["clean"]).all()

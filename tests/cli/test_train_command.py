@@ -43,7 +43,10 @@ def test_a_record_holds_what_was_trained_and_how(stored):
 def test_weights_lie_beside_the_database_under_their_digest(stored):
     assert _files(stored) == {
         "results.db",
-        *(f"checkpoints/{record.weights_sha256}.safetensors" for record in _records().values()),
+        *(f"checkpoints/{name}" for record in _records().values() for name in record.files),
+    }
+    assert {record.files[0] for record in _records().values()} == {
+        f"{record.weights_sha256}.safetensors" for record in _records().values()
     }
     assert not any(Path(record.weights).is_absolute() for record in _records().values())
 
@@ -190,7 +193,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(harness):
     found = harness("train", "standard", *TINY, "--epochs", 2, "--name", "lines")
     lines = found.err.splitlines()
 
-    assert lines[0] == "lines: 2 epochs of 11 steps"
+    assert lines[0] == "lines: 2 epochs of 10 steps"
     assert [line.partition("  loss")[0] for line in lines[1:3]] == [
         "lines: epoch 1/2",
         "lines: epoch 2/2",
@@ -208,9 +211,77 @@ def test_a_dry_run_trains_and_stores_nothing(harness, home):
     found = harness(*STANDARD, "--dry-run")
 
     assert found.code == 0
-    assert "1 epochs of 11 steps" in found.out
+    assert "1 epochs of 10 steps" in found.out
     assert "Nothing was trained" in found.out
     assert _files(home) == set()
+
+
+def test_a_stored_checkpoint_becomes_the_teacher_and_is_recorded(harness):
+    harness(*STANDARD, "--name", "clean")
+    found = harness("train", "pgd_at_frpat", *TINY, "--epochs", 1, "--teacher", "clean")
+
+    assert found.code == 0, found.err
+    records = _records()
+    name = "pgd_at_frpat-digits-small_resnet-smoke-s0"
+    assert records[name].training["teacher"] == "clean"
+    assert records["clean"].training["teacher"] == ""
+
+
+def test_a_dry_run_with_a_teacher_finds_its_weights(harness):
+    harness(*STANDARD, "--name", "clean")
+    found = harness("train", "pgd_at_rkd", *TINY, "--teacher", "clean", "--dry-run")
+
+    assert found.code == 0, found.err
+    assert "Nothing was trained" in found.out
+    assert [*_records()] == ["clean"]
+
+
+@pytest.mark.parametrize(
+    ("defense", "options", "reason"),
+    [
+        ("pgd_at_frpat", ("--teacher", "claen"), "Did you mean 'clean'?"),
+        ("pgd_at_frpat", ("--teacher", "pgd_at_frpat"), "no checkpoint named 'pgd_at_frpat'"),
+        ("trades", ("--teacher", "clean"), "has no second network"),
+        ("trades", ("--recipe", "F-nwe"), "Did you mean 'F-new'?"),
+        ("trades", ("--recipe", "f-main"), "Did you mean 'F-main'?"),
+    ],
+)
+def test_a_teacher_or_recipe_that_cannot_be_is_refused_before_anything_runs(
+    harness, monkeypatch, defense, options, reason
+):
+    harness(*STANDARD, "--name", "clean")
+    monkeypatch.setattr(data, "load", None)
+    found = harness("train", defense, *TINY, *options)
+
+    assert found.code == 2
+    assert reason in found.err
+    assert [*_records()] == ["clean"]
+
+
+def test_a_teacher_whose_weights_are_elsewhere_is_refused_before_anything_runs(
+    harness, home, monkeypatch
+):
+    harness(*STANDARD, "--name", "clean")
+    monkeypatch.setattr(data, "load", None)
+    monkeypatch.setenv("HARNESS_CHECKPOINTS", str(home / "elsewhere"))
+    found = harness("train", "pgd_at_frpat", *TINY, "--teacher", "clean")
+
+    assert found.code == 2
+    assert "the weights of 'clean' are not here" in found.err
+
+
+def test_a_teacher_without_any_database_is_refused_and_none_is_made(harness, home):
+    found = harness("train", "pgd_at_frpat", *TINY, "--teacher", "clean")
+
+    assert found.code == 2
+    assert _files(home) == set()
+
+
+def test_another_recipe_of_the_papers_is_used_and_recorded(harness):
+    assert harness(*STANDARD, "--recipe", "F-new", "--name", "new").code == 0
+    assert harness(*STANDARD, "--name", "own").code == 0
+    recipes = {name: record.training["recipe"] for name, record in _records().items()}
+    assert recipes == {"new": "F-new", "own": "F-teacher"}
 
 
 def test_a_loss_that_is_not_a_number_stops_with_the_step_and_keeps_the_last_good_state(
@@ -221,8 +292,10 @@ def test_a_loss_that_is_not_a_number_stops_with_the_step_and_keeps_the_last_good
     step = Training.step
 
     def explode(self, epoch, number, order):
-        loss = step(self, epoch, number, order)
-        return loss * float("nan") if (epoch, number) == (1, 4) else loss
+        taken = step(self, epoch, number, order)
+        if (epoch, number) == (1, 4):
+            return taken._replace(loss=taken.loss * float("nan"))
+        return taken
 
     command = ("train", "standard", *TINY, "--epochs", 2)
     with monkeypatch.context() as patch:
@@ -235,7 +308,7 @@ def test_a_loss_that_is_not_a_number_stops_with_the_step_and_keeps_the_last_good
     assert any("unfinished" in name for name in _files(home))
     assert _records() == {}
     resumed = harness(*command)
-    assert "goes on after 11 of 22 steps" in resumed.err
+    assert "goes on after 10 of 20 steps" in resumed.err
     assert resumed.code == 0
     assert not any("unfinished" in name for name in _files(home))
 

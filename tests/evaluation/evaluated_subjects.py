@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.attack import attack_spec
+from harness.catalogue import DEFENSES
 from harness.data.splits import Split
-from harness.defense import DEFENSES, Build
+from harness.defense import Build
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.handle import Handle
 from harness.evaluation.subject import Subject

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from harness.errors import HarnessError
 from harness.heads.linear import Linear
 from harness.hooks.reverse_attention import ReverseAttention
 from harness.models.architectures import ARCHITECTURES
@@ -16,7 +17,9 @@ TRUNKS = [
     ("resnet18", (3, 32, 32), 2),
     ("preactresnet18", (3, 64, 64), 2),
     ("wrn_28_10", (3, 16, 16), 1),
+    ("wrn_34_10", (3, 16, 16), 1),
 ]
+NORMALISED = TRUNKS[2:]
 
 
 class OneBlock(Trunk):
@@ -114,11 +117,11 @@ def test_the_gradient_reaches_the_weights_as_classifier_and_as_gate():
     torch.testing.assert_close(network.head.weight.grad[0], z * w[1])  # d/dW[0]: the gate
 
 
-def hooked(name, shape, width, blocks=2):
+def hooked(name, shape, width, blocks=2, **settings):
     torch.manual_seed(0)
     trunk = ARCHITECTURES[name].build(shape, width=width)
     head = Linear().build(trunk.features, 5)
-    return Network(trunk, head, ReverseAttention(blocks=blocks).build(trunk)).double().eval()
+    return Network(trunk, head, ReverseAttention(blocks, **settings).build(trunk)).double().eval()
 
 
 @pytest.mark.parametrize(("name", "shape", "width"), TRUNKS)
@@ -244,3 +247,107 @@ def test_a_soft_gate_is_hard_forward_and_soft_backward():
     torch.testing.assert_close(gradient, expected)
     assert gradient.abs().max() > 0.1
     assert not gate_rows(auxiliary, weight, None).requires_grad  # argmax has no gradient
+
+
+def test_a_mask_over_two_by_two_cells_is_the_row_upsampled_to_the_nearest():
+    network = hooked("preactresnet18", (3, 64, 64), 2)
+    trunk, row = network.trunk, torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
+    with torch.no_grad():
+        network.head.weight.copy_(row.repeat(16).expand(5, -1))
+        images = torch.rand(1, 3, 64, 64, dtype=torch.float64)
+        first = trunk.finish(trunk.blocks[0](trunk.stem(images)))
+        up = nn.functional.interpolate(row.reshape(1, 1, 2, 2), scale_factor=4, mode="nearest")
+        second = trunk.finish(trunk.blocks[1](first * up))
+        expected = network.head(trunk.pool(second * up))
+        torch.testing.assert_close(network(images).logits, expected)
+
+
+def test_a_detached_mask_gives_the_classifier_s_gradient_alone():
+    network = pooled(RA_W, RA_B)
+    network.hook.detach_mask = True
+    images = torch.tensor([0.5, 0.1, 1], dtype=torch.float64).reshape(1, 3, 1, 1)
+    outputs = network(images, select=torch.tensor([0]))
+    assert outputs.logits[0].tolist() == pytest.approx([5.0, 1.5])  # RA-1: the value stays
+    outputs.logits[0, 1].backward()
+    z, w = torch.tensor([0.5, 0.1, 1.0]).double(), torch.tensor(RA_W).double()
+    torch.testing.assert_close(network.head.weight.grad[1], z * w[0])
+    assert torch.count_nonzero(network.head.weight.grad[0]) == 0
+
+
+def test_a_detached_mask_still_lets_a_soft_gate_s_gradient_through():
+    network = hooked("small_resnet", (1, 8, 8), 3, detach_mask=True)
+    images = torch.rand(2, 1, 8, 8, dtype=torch.float64, requires_grad=True)
+    gradients = [
+        torch.autograd.grad(network(images, select=select).logits.sum(), images)[0]
+        for select in (None, SoftSelect())
+    ]
+    assert not torch.allclose(*gradients)
+
+
+@pytest.mark.parametrize(("name", "shape", "width"), NORMALISED)
+def test_at_first_a_normalisation_per_block_computes_what_the_shared_one_does(name, shape, width):
+    images = torch.rand(3, *shape, dtype=torch.float64)
+    both = [hooked(name, shape, width, final_bn=mode) for mode in ("shared", "per_block")]
+    with torch.no_grad():
+        first, second = (network(images) for network in both)
+    for one, other in zip(first.every_logits(), second.every_logits(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("name", "shape", "width"), NORMALISED)
+def test_every_hooked_block_is_normalised_by_its_own_once_per_pass(name, shape, width):
+    network = hooked(name, shape, width, final_bn="per_block").train()
+    images = torch.rand(4, *shape, dtype=torch.float64)
+    outputs = network(images)
+    norms = [network.hook.norms[0], network.trunk.final_norm]
+    assert [int(norm.num_batches_tracked) for norm in norms] == [1, 1]
+    assert not torch.equal(norms[0].running_mean, norms[1].running_mean)
+    gradients = torch.autograd.grad(
+        outputs.auxiliary[0].sum(), [norm.weight for norm in norms], allow_unused=True
+    )
+    assert gradients[0].abs().max() > 0
+    assert gradients[1] is None  # the last block comes after
+    shared = hooked(name, shape, width).train()
+    shared(images)
+    assert int(shared.trunk.final_norm.num_batches_tracked) == 2
+
+
+@pytest.mark.parametrize(("name", "shape", "width"), NORMALISED)
+def test_normalisations_per_block_are_saved_and_loaded(name, shape, width):
+    trained = hooked(name, shape, width, final_bn="per_block").train()
+    images = torch.rand(4, *shape, dtype=torch.float64)
+    with torch.no_grad():
+        trained(images)
+        trained.hook.norms[0].weight += 0.5
+    again = hooked(name, shape, width, final_bn="per_block")
+    again.load_state_dict(trained.state_dict())
+    with torch.no_grad():
+        assert torch.equal(again(images).logits, trained.eval()(images).logits)
+    plain = Network(trained.trunk, trained.head)
+    extra = set(trained.state_dict()) - set(plain.state_dict())
+    assert {name.rpartition(".")[0] for name in extra} == {"hook.norms.0"}
+
+
+@pytest.mark.parametrize(("name", "shape", "width"), NORMALISED)
+def test_stripped_of_a_normalisation_per_block_the_last_block_s_is_used(name, shape, width):
+    network = hooked(name, shape, width, final_bn="per_block")
+    images = torch.rand(3, *shape, dtype=torch.float64)
+    with torch.no_grad():
+        before = network(images, select=Stripped()).logits
+        network.hook.norms[0].weight += 0.5
+        assert torch.equal(network(images, select=Stripped()).logits, before)
+        network.trunk.final_norm.weight += 0.5
+        assert not torch.allclose(network(images, select=Stripped()).logits, before)
+        plain = Network(network.trunk, network.head).eval()
+        assert torch.equal(network(images, select=Stripped()).logits, plain(images).logits)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "small_resnet"])
+def test_a_normalisation_per_block_is_refused_where_none_follows_the_blocks(name):
+    with pytest.raises(HarnessError, match="choose final_bn=shared, or a pre-activation net"):
+        hooked(name, (1, 8, 8), 2, final_bn="per_block")
+
+
+def test_an_unknown_final_normalisation_is_refused():
+    with pytest.raises(HarnessError, match="no mode of the final normalisation named 'own'"):
+        ReverseAttention(final_bn="own")

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from harness.attacks.geometry import Ball
 from harness.batch import Batch, InnerBudget, PerHead, evaluating
 from harness.errors import HarnessError
 from harness.heads.hypersphere import Hypersphere
 from harness.heads.linear import Linear
 from harness.hooks.reverse_attention import ReverseAttention
-from harness.maximisers.pgd import Pgd, ascend
+from harness.maximisers.pgd import Pgd, ascend, near
 from harness.models.architectures import ARCHITECTURES
 from harness.models.network import Network
 from harness.objectives.trades import kl
@@ -86,7 +87,8 @@ def test_agreement_has_no_gradient_at_the_clean_image_where_it_would_stay_withou
             return value
 
         with evaluating(batch.network):
-            ascend(batch, interior, batch.labels, inner, noise)
+            ball = Ball.around(interior, batch.budget.threat)
+            ascend(batch, ball, near(batch, ball, noise), batch.labels, inner)
         assert (found[0].abs().max() > 1e-6) == moves
 
 
@@ -154,10 +156,11 @@ def test_modes_come_back_when_the_attack_fails():
 class Linear3(nn.Module):
     """Two logits whose difference grows along a given direction."""
 
-    head = hook = None
+    hook = None
 
     def __init__(self, direction):
         super().__init__()
+        self.head = Linear().build(1, 2)  # its scale of 1 is all that is looked at
         self.direction = torch.tensor(direction)
 
     def forward(self, images, *, select=None):
@@ -169,10 +172,9 @@ class Linear3(nn.Module):
     ("steps", "expected"),
     [(1, [0.5075, 0.013, 0.997]), (2, [0.5145, 0.006, 1.0]), (3, [0.5215, 0.0, 1.0])],
 )
-def test_steps_are_those_of_the_mechanism_check_case(steps, expected, monkeypatch):
+def test_steps_are_those_of_the_mechanism_check_case(steps, expected):
     images = torch.tensor([0.5, 0.02, 0.99]).reshape(1, 3, 1, 1)
     network = Linear3([1.0, -1.0, 1.0])
-    network.head = Linear().build(1, 2)
     batch = Batch(
         network,
         images,
@@ -182,15 +184,15 @@ def test_steps_are_those_of_the_mechanism_check_case(steps, expected, monkeypatc
         generator=torch.Generator(),
     )
     start = torch.tensor([0.0005, 0.0, 0.0]).reshape(1, 3, 1, 1)
-    monkeypatch.setattr(torch, "randn", lambda *_, **__: start)
-    found = ascend(batch, images, batch.labels, lambda answers: answers.scaled()[:, 1], 1.0)
+    ball = Ball.around(images, batch.budget.threat)
+    candidate = ball.project(images + start)
+    found = ascend(batch, ball, candidate, batch.labels, lambda answers: answers.scaled()[:, 1])
     assert found.flatten().tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_linear_model_is_climbed_to_its_closed_form_optimum():
     direction = [0.3, -2.0, 0.0]
     network = Linear3(direction)
-    network.head = Linear().build(1, 2)
     images = torch.full((1, 3, 1, 1), 0.5)
     batch = Batch(
         network,

@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from harness.regularisers.flexible_relations import relation_divergence, relations, sigmoid_ramp
+from harness.errors import HarnessError
+from harness.regularisers.flexible_relations import (
+    FlexibleRelations,
+    gradient_ratio,
+    is_measured,
+    relation_divergence,
+    relations,
+)
 
 TEACHER = torch.tensor([[1, 0], [0, 1], [1, 1]], dtype=torch.float64)
 STUDENT = torch.tensor([[1, 0], [1, 1], [0, 1]], dtype=torch.float64)
@@ -146,18 +153,117 @@ def test_degenerate_features_give_finite_values_and_gradients(student):
     assert student.grad.isfinite().all()
 
 
+def batch_of(answered, teacher, student, **rest):
+    return answered(
+        [0] * len(teacher),
+        teacher=(None, teacher),
+        adversarial=(None, student),
+        **rest,
+    )
+
+
 @pytest.mark.parametrize(
-    ("epoch", "factor"),
+    ("settings", "expected"),
     [
-        (0, 0.0),
-        (1, 0.049958),
-        (5, 0.244919),
-        (10, 0.462117),
-        (25, 0.848284),
-        (50, 0.986614),
-        (75, 0.998894),
-        (100, 0.999909),
+        ({}, 0.618083),
+        ({"reduction": "row"}, 0.154521),
+        ({"reduction": "pair"}, 0.154521 / 4),
+        ({"reduction": "row", "shared_rho": True}, 0.126720),
+        ({"weight": 20.0}, 20 * 0.618083),
+        ({"detach_rho": True}, 0.618083),
     ],
 )
-def test_ramp_is_that_of_section_3(epoch, factor):
-    assert sigmoid_ramp(epoch) == pytest.approx(factor, abs=1e-6)
+def test_every_reading_has_the_value_of_the_second_example(settings, expected, answered):
+    loss = FlexibleRelations(**{"weight": 1.0, **settings})
+    batch = batch_of(answered, TEACHER_4, STUDENT_4, step=1)
+    assert loss(batch).item() == pytest.approx(expected, abs=5e-6 * loss.weight)
+
+
+def test_the_half_without_complements_is_that_of_the_second_example():
+    p, q = (relations(features) for features in (TEACHER_4, STUDENT_4))
+    inside = ~torch.eye(4, dtype=torch.bool)
+    half = (p * (p / q).log())[inside].sum() / 4
+    assert half.item() == pytest.approx(0.109175, abs=1e-6)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_detached_nearest_distances_change_the_gradient_and_nothing_else(shared):
+    student = random(6, 4, seed=2).requires_grad_()
+    teacher = random(6, 5)
+    gradients = []
+    for detach in (False, True):
+        value = relation_divergence(teacher, student, shared_rho=shared, detach_rho=detach)
+        gradients.append(torch.autograd.grad(value, student)[0])
+    assert torch.equal(*gradients) == shared  # the teacher's carry none anyway
+
+
+def test_opposite_images_and_a_teacher_s_nearest_distance_of_zero_stay_finite():
+    student = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], requires_grad=True)
+    value = relation_divergence(torch.ones(2, 3), student, shared_rho=True)
+    value.backward()
+    assert value.item() == 0.0
+    assert student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"reduction": "rows"}, "Did you mean 'row'?"),
+        ({"schedule": "rampe"}, "Did you mean 'ramp'?"),
+    ],
+)
+def test_a_reading_that_does_not_exist_is_refused(settings, message):
+    with pytest.raises(HarnessError, match=message.replace("?", r"\?")):
+        FlexibleRelations(**settings)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "measured"),
+    [(100, [1, 10, 50]), (110, [1, 10, 50]), (20, [1, 2, 10]), (3, [1, 2]), (1, [1])],
+)
+def test_the_gradient_is_measured_where_epochs_1_10_and_50_of_100_fall(epochs, measured, answered):
+    for step in (0, 1):
+        found = [
+            epoch
+            for epoch in range(1, epochs + 1)
+            if is_measured(answered([0], epoch=epoch, epochs=epochs, step=step))
+        ]
+        assert found == ([] if step else measured)
+
+
+def test_the_measured_ratio_is_that_of_gradients_at_the_features(answered):
+    batch = batch_of(answered, TEACHER_4, STUDENT_4)
+    FlexibleRelations(weight=7.0)(batch)
+    measured = batch.measures["relation_gradient_ratio"]
+
+    weight, step = batch.network.head.weight.detach(), 1e-6
+
+    def slope(loss):
+        found = torch.zeros_like(STUDENT_4)
+        for place in range(found.numel()):
+            move = torch.zeros(found.numel(), dtype=torch.float64)
+            move[place] = step
+            move = move.reshape(found.shape)
+            found.view(-1)[place] = (loss(STUDENT_4 + move) - loss(STUDENT_4 - move)) / (2 * step)
+        return found.norm()
+
+    accuracy = slope(lambda f: -(f @ weight.T).log_softmax(1)[:, 0].mean())
+    relation = slope(lambda f: relation_divergence(TEACHER_4, f))
+    assert measured.item() == pytest.approx((relation / accuracy).item(), rel=1e-5)
+
+
+def test_measuring_leaves_the_gradient_of_the_loss_alone(answered):
+    gradients = []
+    for step in (0, 1):
+        student = STUDENT_4.clone().requires_grad_()
+        batch = batch_of(answered, TEACHER_4, student, step=step)
+        FlexibleRelations()(batch).backward()
+        assert ("relation_gradient_ratio" in batch.measures) == (step == 0)
+        assert batch.network.head.weight.grad is None
+        gradients.append(student.grad)
+    assert torch.equal(*gradients)
+
+
+def test_a_loss_without_gradient_measures_zero(answered):
+    batch = batch_of(answered, TEACHER_4, STUDENT_4)
+    assert gradient_ratio(batch, lambda features: 0.0 * features.sum()).item() == 0.0

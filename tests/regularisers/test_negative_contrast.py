@@ -5,8 +5,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.batch import CLEAN, NEGATIVE, Batch, InnerBudget, PerHead
 from harness.errors import HarnessError
+from harness.heads.linear import Linear
+from harness.hooks.reverse_attention import ReverseAttention
+from harness.maximisers.negatives import InBatchNegatives
+from harness.models.architectures import ARCHITECTURES
+from harness.models.network import Network
 from harness.regularisers.negative_contrast import NegativeContrast, contrast
+from harness.threat import ThreatModel
 
 P = [[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]]
 Q = [[0.5, 0.3, 0.2], [0.2, 0.3, 0.5]]
@@ -90,3 +97,86 @@ def test_similarity_lies_between_zero_and_one(logits, alpha):
 def test_alpha_outside_the_unit_interval_is_refused(alpha):
     with pytest.raises(HarnessError, match=r"alpha must lie in \[0, 1\]"):
         NegativeContrast(alpha=alpha)
+
+
+def real_batch(labels, *, negatives="random"):
+    torch.manual_seed(0)
+    trunk = ARCHITECTURES["small_resnet"].build((1, 8, 8), width=3)
+    hook = ReverseAttention().build(trunk)
+    network = Network(trunk, Linear().build(trunk.features, 4), hook).train()
+    return Batch(
+        network,
+        torch.rand(len(labels), 1, 8, 8),
+        torch.tensor(labels),
+        budget=InnerBudget(ThreatModel.parse("linf", "1/10"), 2, 0.03),
+        combine=PerHead(),
+        generator=torch.Generator().manual_seed(3),
+        negatives=InBatchNegatives(negatives),
+    )
+
+
+def test_the_share_of_matching_anchors_is_measured_for_every_output():
+    batch = real_batch([0, 1, 2, 3] * 8)
+    NegativeContrast()(batch)
+    for k in range(3):
+        predicted, other = (a.deployed(k).argmax(1) for a in (batch.clean, batch.negative))
+        share = (predicted == other).float().mean().item()
+        assert batch.measures[f"match_rate_{k}"].item() == pytest.approx(share)
+    assert set(batch.measures) == {f"match_rate_{k}" for k in range(3)}
+    assert batch.measures["match_rate_1"] > 0
+
+
+def test_anchors_without_a_negative_match_nothing():
+    batch = real_batch([1, 1, 1])
+    assert NegativeContrast()(batch).item() == 0.0
+    assert [value.item() for value in batch.measures.values()] == [0.0, 0.0, 0.0]
+
+
+def test_label_gates_let_hardly_any_but_the_first_auxiliary_output_match():
+    """With rows that are apart the label is echoed, and no negative has the anchor's label."""
+    batch = real_batch([0, 1, 2, 3] * 8)
+    with torch.no_grad():
+        batch.network.head.weight.copy_(8 * torch.eye(4, 6))
+    NegativeContrast()(batch)
+    rates = [batch.measures[f"match_rate_{k}"].item() for k in range(3)]
+    assert rates[0] == rates[2] == 0.0
+    assert rates[1] > 0
+
+
+@pytest.mark.parametrize(("anchors", "passes"), [("shared", 2), ("train", 2), ("eval", 1)])
+def test_anchors_move_the_running_statistics_in_train_mode_alone(anchors, passes):
+    batch = real_batch([0, 1, 2, 3])
+    NegativeContrast(anchors=anchors)(batch)
+    assert int(batch.network.trunk.bn1.num_batches_tracked) == passes
+    assert all(module.training for module in batch.network.modules())
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.5])
+def test_anchors_of_their_own_have_the_value_and_gradient_of_shared_ones(alpha):
+    found = []
+    for anchors in ("shared", "train"):
+        batch = real_batch([0, 1, 2, 3] * 4)
+        value = NegativeContrast(alpha=alpha, anchors=anchors)(batch)
+        value.backward()
+        found.append([value.detach(), *(p.grad for p in batch.network.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("alpha", "has_gradient"), [(1.0, False), (0.99, True)])
+def test_frozen_anchors_of_their_own_build_no_graph(alpha, has_gradient):
+    batch, seen = real_batch([0, 1, 2, 3]), []
+    batch.network.register_forward_hook(lambda *found: seen.append(found[2].logits.requires_grad))
+    NegativeContrast(alpha=alpha, anchors="train")(batch)
+    assert seen == [has_gradient, True]  # the anchors, then the negatives
+
+
+def test_only_shared_anchors_need_the_clean_answers_of_others():
+    assert NegativeContrast().needs == {CLEAN, NEGATIVE}
+    assert NegativeContrast(anchors="train").needs == {NEGATIVE}
+    assert NegativeContrast(anchors="eval").needs == {NEGATIVE}
+
+
+def test_an_unknown_mode_of_the_anchors_is_refused():
+    with pytest.raises(HarnessError, match=r"no mode of the anchors named 'evl'.*eval"):
+        NegativeContrast(anchors="evl")

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError
-from harness.steps.schedules import one_cycle, parse_drops, step_drops
+from harness.steps.schedules import cyclic, one_cycle, parse_drops, parse_factors, step_drops
 
 
 def of_pytorch(peak, steps):
@@ -124,3 +124,30 @@ def test_any_text_is_drops_or_an_error_for_the_person(text):
 @pytest.mark.parametrize("text", ["", " ", "\t"])
 def test_an_empty_text_means_no_drop(text):
     assert parse_drops(text) == ()
+
+
+@pytest.mark.parametrize(
+    ("progress", "rate"), [(0, 0), (0.25, 0.02), (0.5, 0.04), (0.75, 0.02), (1, 0), (0.1, 0.008)]
+)
+def test_cyclic_rises_and_falls_linearly_as_in_the_check_case(progress, rate):
+    assert cyclic(0.04, progress) == pytest.approx(rate, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "rate"), [(1, 0.1), (59, 0.1), (60, 0.01), (90, 1e-3), (109, 1e-3), (110, 5e-4)]
+)
+def test_factors_are_shares_of_the_first_rate(epoch, rate):
+    found = step_drops(0.1, epoch, (60, 90, 110), (0.1, 0.01, 0.005))
+    assert found == pytest.approx(rate, rel=1e-12)
+
+
+def test_factors_are_read_as_they_are_written():
+    assert parse_factors("0.1, 0.01 ,0.005") == (0.1, 0.01, 0.005)
+    assert parse_factors("1") == (1.0,)
+    assert parse_factors(" ") == ()
+
+
+@pytest.mark.parametrize("text", ["0", "-0.1", "1.1", "nan", "inf", "0.1,", "a tenth", "0.1;0.2"])
+def test_factors_outside_their_range_are_refused_in_a_sentence(text):
+    with pytest.raises(HarnessError, match=r"^factors are numbers such as"):
+        parse_factors(text)

@@ -25,6 +25,7 @@ from harness.store.store import Store
 Make = Callable[..., Any]
 
 DIGEST = "d" * 64
+NEXT = f"{int(schema.HEAD) + 1:04d}"
 WRITER = """
     import os, sys
     sys.path.insert(0, {here!r})
@@ -232,20 +233,21 @@ def test_an_older_schema_is_copied_and_brought_up_to_date_by_a_writer_only(
     store.close()
     folder = path.parent / "migrations"
     shutil.copytree(revisions.MIGRATIONS, folder)
-    (folder / "versions" / "0003_note.py").write_text(
+    (folder / "versions" / f"{NEXT}_note.py").write_text(
         "import sqlalchemy as sa\nfrom alembic import op\n"
-        "revision, down_revision = '0003', '0002'\n"
+        f"revision, down_revision = '{NEXT}', '{schema.HEAD}'\n"
         "def upgrade():\n    op.add_column('run', sa.Column('note', sa.Text()))\n"
     )
     monkeypatch.setattr(revisions, "MIGRATIONS", folder)
-    monkeypatch.setattr(revisions, "HEAD", "0003")
-    with pytest.raises(HarnessError, match="schema 0002, not 0003"):
+    monkeypatch.setattr(revisions, "HEAD", NEXT)
+    with pytest.raises(HarnessError, match=f"schema {schema.HEAD}, not {NEXT}"):
         Store.open(path, read_only=True)
     with Store.open(path) as again:
         assert len(again.outcomes(DIGEST)) == 1
-    assert files(path) == ["migrations", "results.db", "results.db.schema-0002"]
+    assert files(path) == ["migrations", "results.db", f"results.db.schema-{schema.HEAD}"]
     assert _columns(path, "run") == [*schema.run.c.keys(), "note"]
-    assert _columns(path.with_name("results.db.schema-0002"), "run") == schema.run.c.keys()
+    kept = path.with_name(f"results.db.schema-{schema.HEAD}")
+    assert _columns(kept, "run") == schema.run.c.keys()
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(
@@ -254,14 +256,14 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(
     store.close()
     folder = path.parent / "migrations"
     shutil.copytree(revisions.MIGRATIONS, folder)
-    (folder / "versions" / "0003_broken.py").write_text(
+    (folder / "versions" / f"{NEXT}_broken.py").write_text(
         "import sqlalchemy as sa\nfrom alembic import op\n"
-        "revision, down_revision = '0003', '0002'\n"
+        f"revision, down_revision = '{NEXT}', '{schema.HEAD}'\n"
         "def upgrade():\n    op.add_column('run', sa.Column('note', sa.Text()))\n    1 / 0\n"
     )
     with monkeypatch.context() as patched:
         patched.setattr(revisions, "MIGRATIONS", folder)
-        patched.setattr(revisions, "HEAD", "0003")
+        patched.setattr(revisions, "HEAD", NEXT)
         with pytest.raises(ZeroDivisionError):
             Store.open(path)
     assert _columns(path, "run") == schema.run.c.keys()

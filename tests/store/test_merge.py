@@ -221,6 +221,8 @@ def test_a_missing_source_is_named(store: Store, tmp_path: Path) -> None:
         ('UPDATE checkpoint SET curves=\'{"loss": ["a"]}\'', "loss"),
         ("UPDATE checkpoint SET curves='[' || replace(hex(zeroblob(99999)), '0', '[')", "."),
         ("UPDATE checkpoint SET parameters=1.5", "parameters"),
+        ('UPDATE checkpoint SET training=\'{"best_weights": "../../net"}\'', "best_weights"),
+        ("UPDATE checkpoint SET training='{\"best_weights\": 0}'", "best_weights"),
         ("UPDATE checkpoint SET settings='{\"beta\": [1]}'", "beta"),
         ('UPDATE plan SET attacks=\'[["pgd", "correct"]]\'', "attack"),
         ("UPDATE plan SET attacks='[1]'", "attack"),

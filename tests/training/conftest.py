@@ -54,6 +54,6 @@ def same_bits():
             return first.keys() == second.keys() and all(check(first[k], second[k]) for k in first)
         if isinstance(first, list | tuple):
             return len(first) == len(second) and all(map(check, first, second))
-        return first == second
+        return first == second or (first != first and second != second)  # NaN is NaN
 
     return check

@@ -7,19 +7,21 @@ import pytest
 import torch
 from torch import nn
 
+from harness.catalogue import DEFENSES
 from harness.data.augmentation import Augmentation
 from harness.data.datasets import DATASETS
-from harness.defense import DEFENSES, Defense
+from harness.defense import Defense
 from harness.errors import HarnessError
 from harness.models.weights import read_weights
-from harness.recipe import ANCRA
+from harness.recipe import RECIPES
 from harness.training import loop
 from harness.training.estimate import seconds_per_step, steps_per_epoch
 from harness.training.loop import Training, discard_state, learning_rate, step_count, train
+from harness.training.probe import divide
 from harness.training.state import state_file
 
-EVERY_DEFENSE = ["pgd_at", "standard", "trades", "trades_ancra", "trades_frpat", "trades_he"]
-STEPS = 7  # 200 images in batches of 32
+EVERY_DEFENSE = sorted(DEFENSES)
+STEPS = 7  # 200 images, 4 of them held out, in batches of 32
 
 
 class Killed(Exception):
@@ -57,37 +59,49 @@ def outcome(request, data, folder, **arguments):
     for role, network in trained.players.modules().items():
         for name, values in network.state_dict().items():
             assert torch.equal(values, state["networks"][role][name])
+    assert trained.best.keys() == state["best"].keys()
     return state
 
 
-def test_every_registered_defense_is_tested_here():
-    assert sorted(DEFENSES) == EVERY_DEFENSE
+KILLS = {  # when; seconds between saves; the step from which the resumed run goes on
+    "step": ({"at": (2, 5)}, 300.0, STEPS),  # back to the end of the first epoch
+    "epoch": ({"after_epoch": 1}, 300.0, STEPS),
+    "first epoch": ({"at": (1, 4)}, 0.0, 2),  # steps 1 and 2 were saved, 3 and 4 not yet
+    "last step": ({"at": (2, 7)}, 0.0, STEPS + 6),
+}
+ONCE = [(name, list(KILLS)[n % len(KILLS)]) for n, name in enumerate(EVERY_DEFENSE)]
+STATEFUL = ["free_at", "pgd_at_crd", "sat", "udr", "mca"]
+"""With memory, replays or trainable modules of losses, besides the plainest of all."""
+EVERY_KILL = [(name, kill) for name in ["pgd_at", *STATEFUL] for kill in KILLS]
 
 
-@pytest.mark.parametrize("defense", EVERY_DEFENSE)
-@pytest.mark.parametrize(
-    ("killer", "save_every", "resumed_at"),
-    [
-        (Killer(at=(2, 5)), 300.0, STEPS),  # back to the end of the first epoch
-        (Killer(after_epoch=1), 300.0, STEPS),
-        (Killer(at=(1, 4)), 0.0, 2),  # steps 1 and 2 were saved, 3 and 4 not yet
-        (Killer(at=(2, 7)), 0.0, STEPS + 6),
-    ],
-    ids=["step", "epoch", "first epoch", "last step"],
-)
+@pytest.mark.parametrize(("defense", "kill"), sorted({*ONCE, *EVERY_KILL}))
 def test_a_killed_run_ends_with_the_bits_of_one_that_was_not(
-    defense, killer, save_every, resumed_at, few, tiny, same_bits, tmp_path, monkeypatch
+    defense, kill, few, tiny, same_bits, tmp_path, monkeypatch
 ):
+    when, save_every, resumed_at = KILLS[kill]
     monkeypatch.setattr(loop, "SAVE_EVERY", save_every)
     monkeypatch.setattr(loop, "_CHECK_EVERY", 2)
-    killer = Killer(at=killer.at, after_epoch=killer.after_epoch)
-    request, data = tiny(defense), few()
+    fewer = {"replays": 2} if "replays" in DEFENSES[defense].settings else {}
+    request, data = tiny(defense, settings=fewer), few()
     with pytest.raises(Killed):
-        train(request, data, tmp_path / "killed", report=killer)
+        train(request, data, tmp_path / "killed", report=Killer(**when))
     report = Killer()
     resumed = outcome(request, data, tmp_path / "killed", report=report)
     assert report.told[0] == ("started", 2, STEPS, resumed_at)
     assert same_bits(resumed, outcome(request, data, tmp_path / "whole"))
+
+
+def test_every_defense_that_remembers_is_killed_in_every_way(few, tiny, tmp_path):
+    found = set()
+    for name in EVERY_DEFENSE:
+        request = tiny(name, settings={"epochs": 1})
+        run = Training(request, few(40), tmp_path, "cpu")
+        run.step(0, 0, run.order(0))
+        if run.memory.values or run.players.extras or run.defense.policy.updates > 1:
+            found.add(name)
+    heads = {f"free_at_{head}" for head in ("he", "mhe", "fn", "wn", "fn_wn")}  # as free_at
+    assert found - heads <= set(STATEFUL)
 
 
 def test_a_run_with_augmentation_resumes_with_the_same_bits(
@@ -205,11 +219,11 @@ def test_weights_that_the_last_step_broke_are_not_saved(few, tiny, tmp_path, mon
     request, data, real = tiny("standard"), few(), Training.step
 
     def broken(self, epoch, step, order):
-        loss = real(self, epoch, step, order)
+        taken = real(self, epoch, step, order)
         if (epoch, step) == (1, STEPS - 1):
             with torch.no_grad():
                 self.players.network.head.weight[0, 0] = math.inf
-        return loss
+        return taken
 
     monkeypatch.setattr(Training, "step", broken)
     sentence = f"head.weight became NaN or infinite at epoch 2, step {STEPS}. The last good state"
@@ -232,8 +246,8 @@ def test_too_few_images_are_refused(count):
         step_count(count, 32)
 
 
-@pytest.mark.parametrize(("count", "used"), [(65, 64), (70, 70)])
-def test_every_epoch_sees_every_image_once_in_an_order_of_its_own(
+@pytest.mark.parametrize(("count", "used"), [(66, 64), (71, 70)])
+def test_every_epoch_sees_every_learnt_image_once_in_an_order_of_its_own(
     count, used, few, tiny, tmp_path, monkeypatch
 ):
     data, real, seen = few(count), Defense.loss, []
@@ -251,6 +265,7 @@ def test_every_epoch_sees_every_image_once_in_an_order_of_its_own(
         labels = torch.cat([one for when, _, one in seen if when == epoch])
         positions = [known.index(one) for one in images]
         assert len(set(positions)) == len(positions) == used
+        assert not set(positions) & set(divide(count, "smoke").probed.tolist())
         assert torch.equal(data.labels[positions], labels)
         orders.append(positions)
     assert orders[0] != orders[1]
@@ -295,7 +310,7 @@ def test_statistics_of_constant_channels_do_not_divide_by_zero():
     ("epoch", "rate"), [(1, 0.01), (74, 0.01), (75, 1e-3), (90, 1e-4), (100, 1e-5), (120, 1e-5)]
 )
 def test_rates_follow_the_drops(epoch, rate):
-    assert learning_rate(ANCRA, epoch, 0.5) == pytest.approx(rate)
+    assert learning_rate(RECIPES["A-R18"], epoch, 0.5) == pytest.approx(rate)
 
 
 @pytest.fixture

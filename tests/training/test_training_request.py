@@ -6,11 +6,12 @@ from fractions import Fraction
 import pytest
 import torch
 
+from harness.catalogue import DEFENSES, DefenseEntry
 from harness.data import DATASETS, Split
-from harness.defense import DEFENSES, DefenseEntry
 from harness.errors import HarnessError
+from harness.identity import Capabilities, CheckpointRecord
 from harness.models.architectures import ARCHITECTURES, Architecture
-from harness.recipe import ANCRA, DIGITS
+from harness.recipe import DIGITS, RECIPES
 from harness.threat import ThreatModel
 from harness.training.request import default_name, sort_settings, training_request
 
@@ -43,7 +44,7 @@ def test_defaults_elsewhere_are_a_reduced_run_of_a_resnet18():
 
 def test_full_scale_is_the_defense_s_own_recipe():
     request = training_request("trades_ancra", CIFAR10, scale="full")
-    assert request.recipe == ANCRA
+    assert request.recipe == RECIPES["A-R18"]
     frpat = training_request("trades_frpat", CIFAR10, scale="full")
     assert (frpat.architecture, frpat.build().teacher) == ("wrn_34_10", "resnet18")
 
@@ -100,7 +101,7 @@ def test_names_of_runs_take_the_last_part_of_a_path(dataset, short):
     ],
 )
 def test_settings_find_their_home_with_and_without_a_prefix(key, home, plain):
-    found = sort_settings("trades_he", "small_resnet", {key: 1})
+    found = sort_settings(DEFENSES["trades_he"], "small_resnet", {key: 1})
     assert found.pop(home) == {plain: 1}
     assert found == {part: {} for part in {"defense", "arch", "recipe"} - {home}}
 
@@ -109,7 +110,7 @@ def test_no_setting_of_a_defense_shipped_here_has_two_homes():
     for name in DEFENSES:
         for architecture in ARCHITECTURES:
             keys = {*DEFENSES[name].settings, *ARCHITECTURES[architecture].settings}
-            sort_settings(name, architecture, dict.fromkeys(keys, 1))
+            sort_settings(DEFENSES[name], architecture, dict.fromkeys(keys, 1))
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def twins(monkeypatch):
     assert "trades" in DEFENSES
     assert "resnet18" in ARCHITECTURES
     entry = dataclasses.replace(
-        DEFENSES["trades"], name="twin", settings={"width": 1.0, "epochs": 1, "beta": 6.0}
+        DEFENSES["trades"], name="twin", function=lambda *, width=1.0, epochs=1, beta=6.0: None
     )
     assert isinstance(entry, DefenseEntry)
     monkeypatch.setitem(DEFENSES._entries, "twin", entry)
@@ -128,10 +129,10 @@ def test_a_key_with_two_homes_must_say_which(twins):
     with pytest.raises(
         HarnessError, match=r"'width' is ambiguous: write defense.width or arch.width"
     ):
-        sort_settings("twin", "resnet18", {"width": 2})
+        sort_settings(DEFENSES["twin"], "resnet18", {"width": 2})
     with pytest.raises(HarnessError, match=r"defense.epochs or recipe.epochs"):
-        sort_settings("twin", "resnet18", {"epochs": 2})
-    found = sort_settings("twin", "resnet18", {"arch.width": 2, "defense.width": 3})
+        sort_settings(DEFENSES["twin"], "resnet18", {"epochs": 2})
+    found = sort_settings(DEFENSES["twin"], "resnet18", {"arch.width": 2, "defense.width": 3})
     assert found == {"defense": {"width": 3}, "arch": {"width": 2}, "recipe": {}}
 
 
@@ -208,9 +209,9 @@ DATA = Split(
 )  # fmt: skip
 
 
-def test_the_digest_ignores_the_name_alone():
+def test_the_digest_ignores_names_alone():
     request = training_request("trades_he", ON_DIGITS)
-    renamed = dataclasses.replace(request, name="another")
+    renamed = dataclasses.replace(request, name="another", recipe_id="another")
     assert renamed.digest(DATA) == request.digest(DATA)
 
 
@@ -219,6 +220,10 @@ def test_other_images_and_other_labels_are_another_run(field):
     request = training_request("trades_he", ON_DIGITS)
     assert request.digest(dataclasses.replace(DATA, **{field: "2" * 64})) != request.digest(DATA)
 
+
+TEACHER = CheckpointRecord(
+    "teacher", "7" * 64, "trained", "digits", ON_DIGITS.threat, "w", "8" * 64, Capabilities(10)
+)
 
 CHANGES = {
     "defense": "trades",
@@ -230,12 +235,13 @@ CHANGES = {
     "seed": 1,
     "dataset": dataclasses.replace(ON_DIGITS, name="others"),
     "threat": ThreatModel("linf", Fraction(1, 10)),
+    "teacher": TEACHER,
 }
 
 
 def test_every_field_of_a_request_is_named_here():
     fields = {field.name for field in dataclasses.fields(training_request("trades", ON_DIGITS))}
-    assert fields == {*CHANGES, "name"}
+    assert fields == {*CHANGES, "name", "recipe_id"}
 
 
 @pytest.mark.parametrize("field", CHANGES)
@@ -260,12 +266,27 @@ def test_the_digest_changes_with_every_field_that_decides_the_weights(field):
         ("teacher", "resnet18"),
         ("weight_decay", 0.0),
         ("architecture", "resnet18"),
+        ("factors", "1"),
+        ("warm_up", 0.02),
+        ("epsilon", "0.031"),
+        ("attack_bn", "train"),
+        ("precision", "bfloat16"),
     ],
 )
 def test_the_digest_changes_with_every_number_of_the_recipe(key, value):
     request = training_request("trades", ON_DIGITS)
-    changed = dataclasses.replace(request, recipe=request.recipe.changed(**{key: value}))
+    start = request.recipe.changed(drops="3") if key == "factors" else request.recipe
+    request = dataclasses.replace(request, recipe=start)
+    changed = dataclasses.replace(request, recipe=start.changed(**{key: value}))
     assert changed.digest(DATA) != request.digest(DATA)
+
+
+def test_where_a_collapse_stops_a_run_is_no_part_of_it():
+    flag, stop = (
+        training_request("trades", ON_DIGITS, settings={"on_collapse": word}).digest(DATA)
+        for word in ("flag", "stop")
+    )
+    assert flag == stop
 
 
 def test_equal_epsilons_are_the_same_run():
@@ -280,3 +301,63 @@ def test_a_setting_given_as_its_default_is_the_same_run():
     plain = training_request("trades", ON_DIGITS)
     spelled = training_request("trades", ON_DIGITS, settings={"beta": 6, "width": 16, "epochs": 20})
     assert spelled.digest(DATA) == plain.digest(DATA)
+
+
+def test_a_recipe_of_another_id_can_be_asked_for():
+    request = training_request("trades", CIFAR10, scale="full", recipe_id="F-new")
+    assert (request.recipe_id, request.recipe) == ("F-new", RECIPES["F-new"])
+    with pytest.raises(HarnessError, match="Did you mean 'F-new'"):
+        training_request("trades", CIFAR10, recipe_id="F-mew")
+
+
+def test_the_epsilon_of_a_paper_counts_at_full_scale_where_no_other_is_asked_for():
+    full = training_request("trades_frpat", CIFAR10, scale="full")
+    assert full.threat == ThreatModel("linf", Fraction(31, 1000))
+    reduced = training_request("trades_frpat", CIFAR10)
+    assert reduced.threat == CIFAR10.threat
+    asked = ThreatModel("linf", Fraction(4, 255))
+    assert training_request("trades_frpat", CIFAR10, scale="full", threat=asked).threat == asked
+
+
+@pytest.mark.parametrize(
+    ("dataset", "architecture", "recipe", "zeta"),
+    [
+        ("cifar10", None, "A-R18", 3.0),
+        ("cifar10", "wrn_28_10", "A-WRN", 6.0),
+        ("cifar10", "wrn_34_10", "A-WRN", 3.0),
+        ("tiny_imagenet", None, "A-TIN", 3.0),
+    ],
+)
+def test_the_dataset_and_architecture_of_a_paper_bring_its_recipe_and_settings(
+    dataset, architecture, recipe, zeta
+):
+    request = training_request(
+        "trades_ancra", DATASETS[dataset], scale="full", architecture=architecture
+    )
+    assert (request.recipe_id, request.settings["zeta"]) == (recipe, zeta)
+    assert request.recipe == RECIPES[recipe].changed(architecture=request.architecture)
+    own = training_request(
+        "trades_ancra", DATASETS[dataset], architecture=architecture, settings={"zeta": 1.0}
+    )
+    assert own.settings["zeta"] == 1.0
+
+
+@pytest.mark.parametrize("key", ["base", "defense.base"])
+def test_the_base_of_a_defense_brings_its_recipe_and_settings(key):
+    request = training_request("awp", CIFAR10, settings={key: "pgd_at"})
+    assert (request.recipe_id, request.settings["awp_gamma"]) == ("AWP-AT", 0.01)
+    assert training_request("awp", CIFAR10).recipe_id == "AWP"
+
+
+@pytest.mark.parametrize(
+    ("defense", "changes", "sentence"),
+    [
+        ("trades", {}, "trades has no second network: leave out --teacher teacher"),
+        ("trades_frpat", {"kind": "added"}, "a teacher must be trained here"),
+        ("trades_frpat", {"dataset": "cifar10"}, "knows cifar10, not digits"),
+    ],
+)
+def test_teachers_that_cannot_teach_are_refused(defense, changes, sentence):
+    teacher = dataclasses.replace(TEACHER, **changes)
+    with pytest.raises(HarnessError, match=sentence):
+        training_request(defense, ON_DIGITS, teacher=teacher)

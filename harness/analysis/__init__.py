@@ -1,0 +1,1 @@
+"""Representation measures: what a network has learnt, in numbers that nothing passes or fails."""

@@ -1,0 +1,204 @@
+"""Analyse checkpoints and record what is measured; what is stored is not measured again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from harness.analysis.analysis import ANALYSES
+from harness.analysis.exhibit import CLEAN_IMAGES, PGD_20
+from harness.attacks.attack import ATTACKS
+from harness.attacks.surface_text import DIGITS, split_surface
+from harness.campaign.pool import others_of
+from harness.campaign.request import Provenance, Report, Subjects
+from harness.errors import unknown_name
+from harness.evaluation.exhibition import Exhibited, Exhibition, WorstAttack, exhibit
+from harness.executors.local import LocalExecutor
+from harness.identity import CLEAN, CheckpointRecord, Failure, Measurement, Runtime
+from harness.store.bits import unpack
+from harness.store.store import Store
+from harness.threat import ThreatModel
+
+Found = Mapping[str, Exhibited | Failure]
+"""What came of each checkpoint that there was work for, by digest."""
+
+
+def analyse_all(
+    store: Store,
+    subjects: Subjects,
+    *,
+    threat: ThreatModel,
+    examples: int,
+    runtime: Runtime,
+    wanted: Sequence[str] = (),
+    seed: int = 0,
+    pictures: Path | None = None,
+    provenance: Provenance | None = None,
+    report: Report | None = None,
+) -> Found:
+    """Measure what is missing, one checkpoint per piece of work.
+
+    Args:
+        store: where measurements go.
+        subjects: the checkpoints and their test split.
+        threat: of the attacked images.
+        examples: the first so many images.
+        runtime: device and workers.
+        wanted: names of analyses; all of them if empty.
+        seed: run seed.
+        pictures: folder for pictures of feature space, drawn every time; None for none.
+        provenance: recorded with the run.
+        report: told how far it is.
+
+    Raises:
+        HarnessError: a name that no analysis has.
+    """
+    chosen = check_analyses(wanted)
+    store.record_dataset(
+        subjects.label, subjects.data.identity, len(subjects.data), subjects.dataset.classes
+    )
+    count = min(examples, len(subjects.data))
+    work = list(_work(store, subjects, threat, count, chosen, seed, runtime, pictures))
+    if report:
+        report.planned(len(work))
+    run = (
+        store.start_run(provenance.command, versions=provenance.versions, device=provenance.device)
+        if work and provenance
+        else None
+    )
+    found: dict[str, Exhibited | Failure] = {}
+    with LocalExecutor(runtime.workers) as executor:
+        for piece in executor.map(exhibit, work):
+            found[piece.checkpoint] = piece
+            if isinstance(piece, Exhibited):
+                for measurement in piece.measurements:
+                    store.record_measurement(measurement)
+            if report:
+                report.done("analysis", 0.0)
+    if run is not None:
+        store.finish_run(run)
+    return found
+
+
+def check_analyses(wanted: Sequence[str]) -> tuple[str, ...]:
+    """The analyses that were asked for, all of them if none.
+
+    Raises:
+        HarnessError: a name that no analysis has.
+    """
+    for name in wanted:
+        if name not in ANALYSES:
+            raise unknown_name("analysis", name, ANALYSES)
+    return tuple(wanted) or tuple(ANALYSES)
+
+
+def measurements_of(
+    store: Store, subjects: Subjects, record: CheckpointRecord, threat: ThreatModel
+) -> list[Measurement]:
+    """What is stored about a checkpoint on these images, by analysis; clean images first."""
+    found = store.measurements(
+        checkpoint=record.digest, images=subjects.data.identity, threat=threat
+    )
+    ours = (one for one in found if one.dataset == subjects.label)
+    return sorted(ours, key=lambda one: (one.analysis, one.on != CLEAN_IMAGES, one.on))
+
+
+def worst_attack(
+    store: Store,
+    subjects: Subjects,
+    record: CheckpointRecord,
+    threat: ThreatModel,
+    examples: int,
+) -> WorstAttack | None:
+    """The stored attack that broke most of the first `examples` images, of every stage and seed.
+
+    Attacks that cannot be run here (unknown, or from a checkpoint that is gone) are left out. Of
+    two that broke as many, the one whose label, then seed comes first.
+    """
+    found: dict[tuple[str, int], set[int]] = {}
+    slices = store.slices(checkpoint=record.digest, images=subjects.data.identity, threat=threat)
+    for one in slices:
+        if one.dataset == subjects.label and one.first < examples:
+            broken = np.flatnonzero(unpack(one.broken, one.last - one.first)) + one.first
+            inside = broken[broken < examples].tolist()
+            found.setdefault((one.attack, one.seed), set()).update(inside)
+    known = store.attacks()
+    others = others_of(record, store.checkpoints(), subjects.folder)
+    fitting = []
+    for (attack, seed), places in found.items():
+        spec = known[attack].spec
+        surface, digest = split_surface(spec.surface)
+        is_runnable = spec != CLEAN and spec.attack in ATTACKS
+        if is_runnable and (surface != "surrogate" or digest in others):
+            other = others.get(digest[:DIGITS]) if surface == "surrogate" else None
+            fitting.append(WorstAttack(spec, seed, tuple(sorted(places)), other))
+    return min(fitting, key=lambda w: (-len(w.broken), w.spec.label, w.seed), default=None)
+
+
+def missing(
+    stored: Sequence[Measurement],
+    wanted: Sequence[str],
+    *,
+    seed: int,
+    examples: int,
+    attack: str,
+) -> tuple[str, ...]:
+    """Which analyses are not stored for exactly so many images, or not under this attack.
+
+    Args:
+        stored: what is known about the checkpoint.
+        wanted: names of analyses.
+        seed: run seed.
+        examples: of how many images.
+        attack: label of the worst attack that is stored now.
+    """
+    seen = {
+        (one.analysis, one.on)
+        for one in stored
+        if one.values and one.seed == seed and one.examples == examples
+    }
+    done = {analysis for analysis, _ in seen}
+    return tuple(
+        name
+        for name in wanted
+        if name not in done or (ANALYSES[name].follows_attack and (name, attack) not in seen)
+    )
+
+
+def _work(
+    store: Store,
+    subjects: Subjects,
+    threat: ThreatModel,
+    examples: int,
+    wanted: tuple[str, ...],
+    seed: int,
+    runtime: Runtime,
+    pictures: Path | None,
+) -> Iterator[Exhibition]:
+    for record in {one.digest: one for one in subjects.records}.values():
+        worst = worst_attack(store, subjects, record, threat, examples)
+        lacking = missing(
+            measurements_of(store, subjects, record, threat),
+            wanted,
+            seed=seed,
+            examples=examples,
+            attack=PGD_20.label if worst is None else worst.spec.label,
+        )
+        if lacking or pictures is not None:
+            yield Exhibition(
+                record=record,
+                analyses=lacking,
+                dataset=subjects.dataset.name,
+                label=subjects.label,
+                images=subjects.data.identity,
+                threat=threat,
+                seed=seed,
+                examples=examples,
+                folder=subjects.folder,
+                data_dir=subjects.data_dir,
+                device=runtime.device,
+                worst=worst,
+                pictures=pictures,
+            )

@@ -1,0 +1,102 @@
+"""Defenses beside their baselines: the same images, seed, architecture and scale, paired."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.standings.derivation import rows_by_board
+from harness.standings.row import Row
+from harness.standings.values import Standing
+from harness.statistics import mcnemar
+from harness.store.store import Store
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One defense on one board, over its training seeds, with its baseline's row.
+
+    Args:
+        defense: name.
+        baseline: name of what it was built on; empty where it is a baseline itself.
+        standings: one per training seed, seed 0 first.
+        baselines: the baseline's, seed by seed; shorter where one is missing.
+        only_here: images that this defense holds and its baseline loses, over all common seeds.
+        only_there: the other way round.
+    """
+
+    defense: str
+    baseline: str
+    standings: tuple[Standing, ...]
+    baselines: tuple[Standing, ...]
+    only_here: int = 0
+    only_there: int = 0
+
+    @property
+    def images(self) -> int:
+        """Paired image decisions, over all common seeds."""
+        return sum(min(one.examples, other.examples) for one, other in self._pairs())
+
+    @property
+    def difference(self) -> float | None:
+        """Robust accuracy minus the baseline's, in [-1, 1], over all common seeds."""
+        return (self.only_here - self.only_there) / self.images if self.images else None
+
+    @property
+    def p_value(self) -> float | None:
+        """Exact McNemar test over all common seeds; images count once per seed."""
+        return mcnemar(self.only_here, self.only_there) if self.images else None
+
+    def _pairs(self) -> Sequence[tuple[Standing, Standing]]:
+        by_seed = {one.checkpoint.seed: one for one in self.baselines}
+        return [
+            (one, by_seed[one.checkpoint.seed])
+            for one in self.standings
+            if one.checkpoint.seed in by_seed
+        ]
+
+
+def comparisons(store: Store, baseline_of: Mapping[str, str]) -> Iterator[Comparison]:
+    """Every trained defense beside its baseline, board by board.
+
+    Only rows that an adaptive protocol covers are compared, on the images that both cover.
+
+    Args:
+        store: what was measured.
+        baseline_of: defense -> what it was built on; a defense without one is a baseline.
+    """
+    for _, rows in sorted(rows_by_board(store).items(), key=lambda item: str(item[0])):
+        adaptive = [row for row in rows if row.standing.is_adaptive and _trained(row)]
+        groups: dict[tuple[str, str, str], dict[int, Row]] = {}
+        for row in adaptive:
+            record = row.standing.checkpoint
+            key = (record.architecture, record.scale, record.defense)
+            groups.setdefault(key, {}).setdefault(record.seed, row)
+        for (architecture, scale, defense), mine in sorted(groups.items()):
+            baseline = baseline_of.get(defense, "")
+            yield _compared(
+                defense, baseline, mine, groups.get((architecture, scale, baseline), {})
+            )
+
+
+def _trained(row: Row) -> bool:
+    return row.standing.checkpoint.kind == "trained"
+
+
+def _compared(
+    defense: str, baseline: str, mine: Mapping[int, Row], theirs: Mapping[int, Row]
+) -> Comparison:
+    here = there = 0
+    for seed in mine.keys() & theirs.keys():
+        count = min(len(mine[seed].robust), len(theirs[seed].robust))
+        one, other = mine[seed].robust[:count], theirs[seed].robust[:count]
+        here += int((one & ~other).sum())
+        there += int((other & ~one).sum())
+    return Comparison(
+        defense,
+        baseline,
+        tuple(mine[seed].standing for seed in sorted(mine)),
+        tuple(theirs[seed].standing for seed in sorted(theirs)),
+        here,
+        there,
+    )

@@ -1,0 +1,192 @@
+"""`harness analyse`: what it measures once, under which attack, what it prints and refuses."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import pytest
+
+from harness.analysis.exhibit import PGD_20
+from harness.campaign import Subjects
+from harness.campaign.analysis import missing, worst_attack
+from harness.data import dataset, load
+from harness.identity import CLEAN, Measurement
+from harness.store.store import Store
+
+QUICK = ("--analysis", "angular_margins,training_time", "--examples", 10, "--workers", 1)
+
+
+@pytest.fixture
+def subjects(stored):
+    digits = dataset("digits")
+    with Store.open(read_only=True) as store:
+        records = [store.checkpoint(name) for name in ("plain", "gated")]
+        yield store, Subjects(records, digits, load("digits", "test"), None, stored / "checkpoints")
+
+
+def test_every_analysis_runs_on_a_trained_checkpoint_and_is_stored(stored, harness):
+    found = harness("analyse", "gated", "--examples", 10, "--workers", 1, "--json")
+    (row,) = found.json()
+    by_name = {}
+    for one in row["measurements"]:
+        by_name.setdefault(one["analysis"], {})[one["on"]] = one
+    attacks = {on for one in by_name.values() for on in one} - {"clean", "training", PGD_20.label}
+
+    assert found.code == 0
+    assert (row["name"], row["status"]) == ("gated", "ok")
+    assert len(by_name) == 6
+    (worst,) = attacks  # the same for all
+    assert {*by_name["relationship_score"]} == {"clean", PGD_20.label, worst}
+    assert {*by_name["exclusion_alignment"]} == {*by_name["angular_margins"]} == {"clean", worst}
+    assert "broke " in by_name["angular_margins"][worst]["note"]
+    assert by_name["relationship_score"]["clean"]["values"]["support"] == [2 * 1297]
+    assert by_name["relationship_score"]["clean"]["values"]["cosine"][0] > 0.5
+    (gap,) = by_name["overfitting_gap"].values()
+    assert gap["values"]["last_epoch"] == [4]
+    assert "held out" in gap["note"]
+    with Store.open(read_only=True) as store:
+        kept = store.measurements(store.checkpoint("gated").digest)
+    assert len(kept) == len(row["measurements"])
+    assert {(one.examples, one.seed) for one in kept} == {(10, 0)}
+
+
+def test_what_is_stored_is_not_measured_again(stored, harness, monkeypatch):
+    first = harness("analyse", "--all", *QUICK)
+    monkeypatch.setattr("harness.campaign.analysis.exhibit", None)
+    second = harness("analyse", "--all", *QUICK)
+
+    assert (first.code, second.code) == (0, 0)
+    assert second.out == first.out
+    for word in ("plain", "gated", "angular_margins", "share negative", "training_time", "median"):
+        assert word in first.out
+    assert "digits: nothing to do, all of it is stored." in second.err
+
+
+@pytest.mark.parametrize("more", [("--examples", 12), ("--seed", 1), ("--epsilon", "1/10")])
+def test_more_images_another_seed_and_another_epsilon_are_measured(stored, harness, more):
+    harness("analyse", "plain", *QUICK)
+    found = harness("analyse", "plain", *QUICK, *more)
+
+    assert found.code == 0
+    assert "nothing to do" not in found.err
+
+
+def test_the_worst_attack_is_the_one_that_broke_most(subjects):
+    store, group = subjects
+    for record in group.records:
+        worst = worst_attack(store, group, record, group.dataset.threat, 10)
+        counts = {}
+        for outcome in store.outcomes(record.digest):
+            if outcome.job.attack != CLEAN:
+                places = {outcome.job.first + i for i, one in enumerate(outcome.broken) if one}
+                counts.setdefault(outcome.job.attack.label, set()).update(places)
+
+        assert len(worst.broken) == max(map(len, counts.values()))
+        assert set(worst.broken) == counts[worst.spec.label]
+        ties = [label for label, places in counts.items() if len(places) == len(worst.broken)]
+        assert worst.spec.label == min(ties)
+
+
+def test_only_images_that_are_examined_count(subjects):
+    store, group = subjects
+    worst = worst_attack(store, group, group.records[0], group.dataset.threat, 3)
+
+    assert max(worst.broken, default=0) < 3
+
+
+def test_a_board_without_attacks_gets_pgd_20(stored, harness):
+    (row,) = harness("analyse", "plain", *QUICK, "--epsilon", "1/9", "--json").json()
+    (found,) = [one for one in row["measurements"] if "pgd" in one["on"]]
+
+    assert (found["on"], found["epsilon"]) == (PGD_20.label, "1/9")
+    assert found["note"].startswith("No attack is stored")
+
+
+def test_a_worse_attack_makes_only_what_follows_it_missing():
+    one = Measurement("c", "d", "i", None, 0, 10, "angular_margins", "old", {"mean": (1.0,)})
+    timed = replace(one, analysis="training_time", on="training")
+    failed = replace(one, analysis="overfitting_gap", on="clean", values={})
+    names = ("angular_margins", "training_time", "overfitting_gap")
+
+    def lacking(attack, **asked):
+        asked = {"seed": 0, "examples": 10} | asked
+        return missing([one, timed, failed], names, attack=attack, **asked)
+
+    assert lacking("old") == ("overfitting_gap",)  # what was not run is tried again
+    assert lacking("new") == ("angular_margins", "overfitting_gap")
+    assert lacking("old", examples=9) == names
+    assert lacking("old", seed=1) == names
+
+
+def test_a_model_from_elsewhere_says_what_cannot_be_measured(harness, add):
+    add("foreign")
+    found = harness("analyse", "foreign", "--examples", 5, "--workers", 1, "--json")
+    (row,) = found.json()
+    notes = {one["analysis"]: one["note"] for one in row["measurements"]}
+
+    assert found.code == 0
+    assert all(one["values"] == {} for one in row["measurements"])
+    assert len(notes) == 6
+    assert all(note.startswith("not run: ") for note in notes.values())
+    assert "returns no features" in notes["relationship_score"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nobody",), "no checkpoint named 'nobody'"),
+        (("plain", "--analysis", "angular_margin"), "Did you mean 'angular_margins'?"),
+        (("plain", "--analysis", ","), "--analysis names no analysis"),
+        ((), "name the checkpoints"),
+        (("plain", "--norm", "l2"), "needs its own --epsilon"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_runs(stored, harness, arguments, words):
+    found = harness("analyse", *arguments)
+
+    assert found.code == 2
+    assert words in found.err
+
+
+def test_weights_that_are_not_here_fail_that_checkpoint_alone(stored, harness):
+    with Store.open(read_only=True) as store:
+        (stored / "checkpoints" / store.checkpoint("plain").weights).unlink()
+    found = harness("analyse", "--all", *QUICK)
+
+    assert found.code == 1
+    assert "plain failed (not_loaded): the weights of 'plain' are not here" in found.err
+    assert "angular_margins" in found.out
+    with Store.open(read_only=True) as store:
+        assert store.failures() == []  # its row on the board is not affected
+
+
+def test_pictures_are_written_per_checkpoint(stored, harness, monkeypatch):
+    from harness.analysis import pictures
+
+    monkeypatch.setattr(pictures, "umap_module", lambda: None)
+    monkeypatch.setattr(pictures, "EMBEDDINGS", {"flat": lambda x, _: x[:, :2]})
+    found = harness("analyse", "plain", *QUICK, "--pictures", "drawn/here")
+
+    assert found.code == 0
+    assert [one.name for one in (stored / "drawn" / "here").iterdir()] == ["plain-flat.svg"]
+    assert "plain: drawn drawn/here/plain-flat.svg" in found.err
+
+
+def test_pictures_without_umap_name_the_extra(stored, harness, monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    found = harness("analyse", "plain", *QUICK, "--pictures", "drawn")
+
+    assert found.code == 2
+    assert "robust-harness[analysis]" in found.err
+    assert not (stored / "drawn").exists()
+
+
+def test_a_model_without_features_has_no_picture(harness, add, monkeypatch, home):
+    monkeypatch.setattr("harness.analysis.pictures.umap_module", lambda: None)
+    add("foreign")
+    found = harness("analyse", "foreign", *QUICK, "--pictures", "drawn")
+
+    assert found.code == 0
+    assert "foreign: no picture: 'foreign' returns no features" in found.err
+    assert list((home / "drawn").iterdir()) == []
