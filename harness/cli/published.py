@@ -7,19 +7,20 @@ types them, in a database of its own that survives a kill, and finishes that dat
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from harness.errors import HarnessError
 
+if TYPE_CHECKING:
+    from harness.executors.local import LocalExecutor
+
 EXAMPLES = 100
-"""Digits that each defense is attacked on: the first of the 500 test images."""
+"""Test images that each defense is attacked on, the first ones."""
 
 THIN = (
     *("standard", "fast_at", "pgd_at", "trades"),
@@ -27,9 +28,6 @@ THIN = (
 )
 """Defenses trained on CIFAR-10 where there is no GPU: ResNet-18 of width 16, 10 epochs, 3 inner
 steps, bfloat16."""
-
-THIN_EXAMPLES = 200
-"""CIFAR-10 images that they are attacked on."""
 
 SEEDS = (0, 1, 2)
 
@@ -47,15 +45,19 @@ def published(
     work: Path, out: Path, table: Path, only: tuple[str, ...], workers: int, finish: bool
 ) -> None:
     """Make the project's results and finish them as one file."""
+    from harness.executors.local import LocalExecutor
+
     work.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     database = work / "results.db"
     stages = {"digits": _digits, "cifar10": _cifar10}
     _add_claims(database)
     failed: list[Command] = []
-    for name in only or tuple(stages):
-        for commands, at_once in stages[name](workers):
-            failed += _run(commands, database, at_once)
+    os.environ["HARNESS_DB"] = str(database.resolve())
+    with LocalExecutor(workers) as executor:
+        for name in only or tuple(stages):
+            for commands in stages[name]():
+                failed += _run(commands, executor)
     minutes = (time.monotonic() - started) / 60
     click.echo(f"this call took {minutes:.0f} minutes")
     for command in failed:
@@ -66,11 +68,11 @@ def published(
         raise SystemExit(1)
 
 
-Stage = Iterable[tuple[Sequence[Command], int]]
-"""Commands that may run at the same time, and how many of them at once."""
+Stages = Iterable[Sequence[Command]]
+"""Commands that may run at the same time, stage after stage."""
 
 
-def _digits(workers: int) -> Stage:
+def _digits() -> Stages:
     """Every defense: seed 0 under everything, seeds 1 and 2 without queries and diagnostics."""
     from harness.catalogue import DEFENSES
 
@@ -78,45 +80,55 @@ def _digits(workers: int) -> Stage:
         seed: [f"{defense}-digits-small_resnet-smoke-s{seed}" for defense in DEFENSES]
         for seed in SEEDS
     }
-    train = [
-        ("train", defense, "--dataset", "digits", "--seed", str(seed), "-q")
-        for seed in SEEDS
-        for defense in DEFENSES
-    ]
-    yield train, workers
-    common = ("--examples", str(EXAMPLES), "--workers", "1", "-q")
-    yield [("eval", name, "--adaptive", *common) for name in names[0]], workers
-    further = [name for seed in SEEDS[1:] for name in names[seed]]
-    reduced = ("--protocol", "adaptive_gradient")
-    yield [("eval", name, *reduced, *common) for name in further], workers
-    yield [("diagnose", name, *common) for name in names[0]], workers
-    yield [("analyse", name, "--examples", "500", "-q") for name in names[0]], workers
+    few = ("--examples", str(EXAMPLES), "--workers", "1", "-q")
+    for seed in SEEDS:
+        settings = ("--dataset", "digits", "--seed", str(seed), "-q")
+        yield [("train", defense, *settings) for defense in DEFENSES]
+        protocol = "adaptive_gradient" if seed else "adaptive"
+        yield [("eval", name, "--protocol", protocol, *few) for name in names[seed]]
+    yield [("diagnose", name, *few) for name in names[0]]
+    yield [("analyse", name, "--examples", "500", "--workers", "1", "-q") for name in names[0]]
 
 
-def _cifar10(workers: int) -> Stage:
+def _cifar10() -> Stages:
     """Thin networks, each under the adaptive protocol."""
     settings = ("--scale", "smoke", "--epochs", "10", "--set", "precision=bfloat16", "-q")
-    yield [("train", defense, "--dataset", "cifar10", *settings) for defense in THIN], workers
-    common = ("--examples", str(THIN_EXAMPLES), "--workers", str(workers))
-    for defense in THIN:
-        name = f"{defense}-cifar10-resnet18-smoke-s0"
-        yield [("eval", name, "--adaptive", *common, "-q")], 1
+    yield [("train", defense, "--dataset", "cifar10", *settings) for defense in THIN]
+    common = ("--examples", str(EXAMPLES), "--workers", "1", "-q")
+    names = [f"{defense}-cifar10-resnet18-smoke-s0" for defense in THIN]
+    yield [("eval", name, "--adaptive", *common) for name in names]
 
 
-def _run(commands: Sequence[Command], database: Path, at_once: int) -> list[Command]:
-    """Run commands; which of them failed."""
-    environment = {**os.environ, "HARNESS_DB": str(database.resolve()), "OMP_NUM_THREADS": "1"}
+def _run(commands: Sequence[Command], executor: LocalExecutor) -> list[Command]:
+    """Run commands in processes that stay; which of them failed."""
+    failed = []
+    for typed in executor.map(_type, commands):
+        click.echo(f"{typed.seconds:7.1f} s  harness {' '.join(typed.command)}"[:160])
+        if typed.message:
+            failed.append(typed.command)
+            click.echo(f"  {typed.message}", err=True)
+    return failed
 
-    def run(command: Command) -> Command | None:
-        call = [str(Path(sys.executable).with_name("harness")), *command]
-        started = time.monotonic()
-        code = subprocess.run(call, env=environment, stdout=subprocess.DEVNULL, check=False)
-        seconds = time.monotonic() - started
-        click.echo(f"{seconds:7.0f} s  harness {' '.join(command)}"[:160])
-        return command if code.returncode else None
 
-    with ThreadPoolExecutor(at_once) as executor:
-        return [one for one in executor.map(run, commands) if one is not None]
+class Typed(NamedTuple):
+    """A command that was run: how long it took, and what went wrong if anything did."""
+
+    command: Command
+    seconds: float
+    message: str
+
+
+def _type(command: Command) -> Typed:
+    """Run one command in this process; it reads HARNESS_DB like any other."""
+    from harness.cli import harness
+
+    started, message = time.monotonic(), ""
+    try:
+        code = harness.main([*command], prog_name="harness", standalone_mode=False)
+        message = f"exit code {code}" if isinstance(code, int) and code else ""
+    except (HarnessError, click.ClickException) as error:
+        message = str(error)
+    return Typed(command, time.monotonic() - started, message)
 
 
 def _add_claims(database: Path) -> None:
@@ -142,5 +154,17 @@ def _finish(database: Path, out: Path, table: Path) -> None:
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB; {table}")
 
 
+def main() -> None:
+    """Exit with 0 (done), 1 (some commands failed) or 2 (to be fixed by the person)."""
+    try:
+        published(standalone_mode=False)
+    except (HarnessError, click.ClickException) as error:
+        click.echo(f"make results: {error}", err=True)
+        raise SystemExit(2) from None
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted: the same command goes on from there.", err=True)
+        raise SystemExit(130) from None
+
+
 if __name__ == "__main__":
-    published()
+    main()

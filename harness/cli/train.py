@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--teacher", metavar="NAME", help="Stored checkpoint as frozen second network.")
 @click.option("--name", help="Default: DEFENSE-DATASET-ARCH-SCALE-sSEED.")
 @options.NORM
-@options.EPSILON
+@click.option("--epsilon", metavar="E", help="Such as 8/255; default: the recipe's or dataset's.")
 @options.NO_DOWNLOAD
 @options.DRY_RUN
 @options.everywhere
@@ -66,6 +66,7 @@ def train(
     options.speak(quiet=quiet, verbose=verbose)
     known = dataset_named(dataset)
     frozen, weights = _stored(teacher, db) if teacher else (None, None)
+    is_asked = norm is not None or epsilon is not None
     request = training_request(
         defense,
         known,
@@ -74,7 +75,7 @@ def train(
         epochs=epochs,
         seed=seed,
         settings=options.parse_settings(settings),
-        threat=options.chosen_threat(norm, epsilon, known.threat),
+        threat=options.chosen_threat(norm, epsilon, known.threat) if is_asked else None,
         name=name,
         recipe_id=recipe,
         teacher=frozen,

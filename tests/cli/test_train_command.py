@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -187,6 +188,35 @@ def test_the_threat_model_of_training_is_what_was_asked_for(harness):
     (record,) = _records().values()
 
     assert str(record.threat) == "l2 1/4"
+
+
+@pytest.mark.parametrize(
+    ("options", "threat"),
+    [
+        ((), "linf 1/10"),
+        (("--set", "epsilon=0.031"), "linf 31/1000"),
+        (("--set", "epsilon=0.031", "--epsilon", "0.05"), "linf 1/20"),
+    ],
+)
+def test_the_epsilon_of_the_recipe_is_used_unless_another_is_asked_for(harness, options, threat):
+    assert harness("train", "trades", *TINY, "--epochs", 1, *options).code == 0
+    (record,) = _records().values()
+
+    assert str(record.threat) == threat
+
+
+def test_full_scale_trains_at_the_epsilon_of_its_paper(harness, monkeypatch):
+    from harness.cli import train
+
+    asked = []
+    monkeypatch.setattr(train, "_estimate", lambda request, *_: asked.append(request))
+    monkeypatch.setattr(data, "load", lambda *_, **__: SimpleNamespace(is_exact=True))
+    for defense in ("trades_frpat", "trades_ancra"):
+        assert (
+            harness("train", defense, "--dataset", "cifar10", "--scale", "full", "--dry-run").code
+            == 0
+        )
+    assert [str(request.threat) for request in asked] == ["linf 31/1000", "linf 8/255"]
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(harness):
