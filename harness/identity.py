@@ -259,7 +259,8 @@ class Measurement:
         seed: run seed.
         examples: how many test images were looked at.
         analysis: registered name, such as `relationship_score`.
-        on: `clean`, or the label of the attack whose images were looked at.
+        on: `clean`, the label of the attack whose images were looked at, or `training` where the
+            training images or the run itself were.
         values: a name maps to numbers; what they are is said by the analysis.
         note: one sentence.
         created: UTC, ISO 8601.

@@ -11,11 +11,11 @@ from harness.analysis.analysis import ANALYSES
 from harness.analysis.exhibit import CLEAN_IMAGES, PGD_20
 from harness.attacks.attack import ATTACKS
 from harness.attacks.surface_text import DIGITS, split_surface
+from harness.campaign.pieces import run_pieces
 from harness.campaign.pool import others_of
 from harness.campaign.request import Provenance, Report, Subjects
 from harness.errors import unknown_name
 from harness.evaluation.exhibition import Exhibited, Exhibition, WorstAttack, exhibit
-from harness.executors.local import LocalExecutor
 from harness.identity import CLEAN, CheckpointRecord, Failure, Measurement, Runtime
 from harness.store.bits import unpack
 from harness.store.store import Store
@@ -56,29 +56,24 @@ def analyse_all(
         HarnessError: a name that no analysis has.
     """
     chosen = check_analyses(wanted)
-    store.record_dataset(
-        subjects.label, subjects.data.identity, len(subjects.data), subjects.dataset.classes
-    )
     count = min(examples, len(subjects.data))
     work = list(_work(store, subjects, threat, count, chosen, seed, runtime, pictures))
-    if report:
-        report.planned(len(work))
-    run = (
-        store.start_run(provenance.command, versions=provenance.versions, device=provenance.device)
-        if work and provenance
-        else None
+    pieces = run_pieces(
+        exhibit,
+        work,
+        store,
+        subjects,
+        runtime,
+        kind="analysis",
+        provenance=provenance,
+        report=report,
     )
     found: dict[str, Exhibited | Failure] = {}
-    with LocalExecutor(runtime.workers) as executor:
-        for piece in executor.map(exhibit, work):
-            found[piece.checkpoint] = piece
-            if isinstance(piece, Exhibited):
-                for measurement in piece.measurements:
-                    store.record_measurement(measurement)
-            if report:
-                report.done("analysis", 0.0)
-    if run is not None:
-        store.finish_run(run)
+    for piece in pieces:
+        found[piece.checkpoint] = piece
+        if isinstance(piece, Exhibited):
+            for measurement in piece.measurements:
+                store.record_measurement(measurement)
     return found
 
 

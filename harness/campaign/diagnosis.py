@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from harness.campaign.pieces import run_pieces
 from harness.campaign.pool import pool_of
 from harness.campaign.request import Provenance, Report, Subjects
 from harness.diagnostics.diagnostic import DIAGNOSTICS
 from harness.diagnostics.examination import RowFacts
 from harness.errors import unknown_name
 from harness.evaluation.examine import Diagnosis, diagnose, missing
-from harness.executors.local import LocalExecutor
 from harness.identity import CheckpointRecord, Failure, Finding, Runtime
 from harness.protocols import PROTOCOLS
 from harness.standings import Standing, boards
@@ -47,31 +47,26 @@ def diagnose_all(
         HarnessError: an id that no diagnostic has.
     """
     chosen = check_ids(wanted)
-    store.record_dataset(
-        subjects.label, subjects.data.identity, len(subjects.data), subjects.dataset.classes
-    )
     count = min(examples, len(subjects.data))
     work = list(_work(store, subjects, threat, count, chosen, seed, runtime))
-    if report:
-        report.planned(len(work))
-    run = (
-        store.start_run(provenance.command, versions=provenance.versions, device=provenance.device)
-        if work and provenance
-        else None
+    pieces = run_pieces(
+        diagnose,
+        work,
+        store,
+        subjects,
+        runtime,
+        kind="diagnostics",
+        provenance=provenance,
+        report=report,
     )
     failures = []
-    with LocalExecutor(runtime.workers) as executor:
-        for found in executor.map(diagnose, work):
-            if isinstance(found, Failure):
-                store.record_failure(found)
-                failures.append(found)
-            else:
-                for finding in found:
-                    store.record_finding(finding)
-            if report:
-                report.done("diagnostics", 0.0)
-    if run is not None:
-        store.finish_run(run)
+    for found in pieces:
+        if isinstance(found, Failure):
+            store.record_failure(found)
+            failures.append(found)
+        else:
+            for finding in found:
+                store.record_finding(finding)
     return failures
 
 

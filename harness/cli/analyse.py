@@ -88,15 +88,10 @@ def _check_pictures(folder: Path | None) -> None:
 def _groups(store: Store, given: dict[str, Any]) -> list[tuple[Subjects, ThreatModel]]:
     """Checkpoints by dataset, everything checked before anything runs."""
     from harness.campaign.analysis import check_analyses
-    from harness.cli.evaluate import chosen, subjects_of
+    from harness.cli.evaluate import groups_of
 
     check_analyses(_names(given["analysis"]))
-    groups = subjects_of(store, chosen(store, given), given)
-    threats = [
-        options.chosen_threat(given["norm"], given["epsilon"], group.dataset.threat)
-        for group in groups
-    ]
-    return list(zip(groups, threats, strict=True))
+    return groups_of(store, given)
 
 
 def _run(store: Store, group: Subjects, threat: ThreatModel, given: dict[str, Any]) -> Found:

@@ -78,15 +78,10 @@ def diagnose(context: click.Context, /, **given: Any) -> None:
 def _groups(store: Store, given: dict[str, Any]) -> list[tuple[Subjects, ThreatModel]]:
     """Checkpoints by dataset, everything checked before anything runs."""
     from harness.campaign.diagnosis import check_ids
-    from harness.cli.evaluate import chosen, subjects_of
+    from harness.cli.evaluate import groups_of
 
     check_ids(_ids(given["only"]))
-    groups = subjects_of(store, chosen(store, given), given)
-    threats = [
-        options.chosen_threat(given["norm"], given["epsilon"], group.dataset.threat)
-        for group in groups
-    ]
-    return list(zip(groups, threats, strict=True))
+    return groups_of(store, given)
 
 
 def _run(

@@ -112,6 +112,14 @@ def subjects_of(
     return found
 
 
+def groups_of(store: Store, given: dict[str, Any]) -> list[tuple[Subjects, ThreatModel]]:
+    """The checkpoints that were asked for, by test split, each group with its threat model."""
+    return [
+        (group, options.chosen_threat(given["norm"], given["epsilon"], group.dataset.threat))
+        for group in subjects_of(store, chosen(store, given), given)
+    ]
+
+
 def _campaign(store: Store, given: dict[str, Any], subjects: Subjects) -> Campaign:
     from harness.campaign import Campaign
 

@@ -99,21 +99,23 @@ def probe(
 
 
 def collapsed_at(accuracies: Sequence[float], count: int) -> int:
-    """The first 1-based epoch whose PGD accuracy fell out of the best before it; 0 for none.
+    """The 1-based epoch since which PGD accuracy has fallen out of the best before it; 0 for none.
 
     A fall counts if it is larger than 20 points and an exact binomial test at the best rate
-    rejects chance at 1 %: on a probe of a few images large falls are common.
+    rejects chance at 1 %: on a probe of a few images large falls are common. A run that comes
+    back, as under a high learning rate early on, has not collapsed.
 
     Args:
-        accuracies: PGD accuracy after each epoch.
+        accuracies: PGD accuracy after each epoch so far.
         count: images of the probe.
     """
-    best = 0.0
+    best, since = 0.0, 0
     for epoch, accuracy in enumerate(accuracies, start=1):
-        if best - accuracy > FALL and _at_most(round(accuracy * count), count, best) < _CHANCE:
-            return epoch
+        is_low = best - accuracy > FALL
+        has_fallen = is_low and _at_most(round(accuracy * count), count, best) < _CHANCE
+        since = (since or epoch) if has_fallen else 0
         best = max(best, accuracy)
-    return 0
+    return since
 
 
 def best_epoch(accuracies: Sequence[float], clean: Sequence[float]) -> int:

@@ -28,6 +28,13 @@ def test_the_term_is_the_mean_square_over_all_entries(batch):
     assert BoundaryGuidance()(batch).item() == pytest.approx(1.79, abs=1e-9)
 
 
+def test_the_teacher_s_own_loss_is_its_cross_entropy_on_the_clean_images(batch):
+    composed, _ = DEFENSES["trades_lbgat"].compose({"beta": 0.0})
+    assert (composed.loss(batch) - BoundaryGuidance()(batch)).item() == pytest.approx(
+        0.147265, abs=1e-6
+    )
+
+
 def test_the_teacher_may_answer_to_adversarial_images_instead(batch):
     expected = (ADVERSARIAL - MOVED).square().sum().item() / 6
     found = BoundaryGuidance(teacher_input="adv")(batch).item()

@@ -8,8 +8,10 @@ import torch
 from harness.errors import HarnessError
 from harness.regularisers.flexible_relations import (
     FlexibleRelations,
+    cosine_distances,
     gradient_ratio,
     is_measured,
+    nearest_distances,
     relation_divergence,
     relations,
 )
@@ -58,6 +60,25 @@ def test_affinities_follow_the_distances_of_the_first_example():
     affinity = torch.tensor([2 - (1 - 0.292893), 2.0])
     torch.testing.assert_close(
         relations(TEACHER)[1:, 0].float(), affinity / affinity.sum(), atol=1e-6, rtol=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("features", "nearest"),
+    [
+        (TEACHER, [0.292893] * 3),
+        (TEACHER_4, [0.105573, 0.105573, 0.552786, 0.803884]),
+        (STUDENT_4, [0.707286, 0.004771, 0.004771, 0.366762]),
+    ],
+)
+def test_nearest_distances_are_those_of_both_examples(features, nearest):
+    assert nearest_distances(features).tolist() == pytest.approx(nearest, abs=1e-6)
+
+
+def test_distances_of_the_first_example():
+    distances = cosine_distances(TEACHER)
+    assert [distances[i, j].item() for i, j in ((0, 1), (0, 2), (1, 2))] == pytest.approx(
+        [1, 0.292893, 0.292893], abs=1e-6
     )
 
 

@@ -53,7 +53,9 @@ def test_probed_images_are_spread_over_the_split():
         ([], 1000, 0),
         ([0.3, 0.4, 0.42, 0.41], 1000, 0),
         ([0.3, 0.4, 0.0], 1000, 3),
-        ([0.3, 0.4, 0.0, 0.4, 0.0], 1000, 3),  # the first one counts
+        ([0.3, 0.4, 0.0, 0.1, 0.0], 1000, 3),  # it began there
+        ([0.3, 0.4, 0.0, 0.4, 0.0], 1000, 5),  # it came back in between
+        ([0.3, 0.4, 0.0, 0.4, 0.35], 1000, 0),  # and here for good
         ([0.4, 0.2], 1000, 0),  # exactly 20 points are not more than 20
         ([0.4, 0.19], 1000, 2),
         ([0.3, 0.25, 0.2, 0.15, 0.05], 1000, 5),  # from the best, not from the epoch before
@@ -161,7 +163,7 @@ def falling(monkeypatch, curve):
 def test_a_collapse_stops_the_run_where_the_recipe_says_so_and_keeps_it_stopped(
     tiny, few, tmp_path, monkeypatch
 ):
-    falling(monkeypatch, [0.3, 0.5, 0.1, 0.4])
+    falling(monkeypatch, [0.3, 0.5, 0.1, 0.2])
     asked = {"epochs": 4, "on_collapse": "stop"}
     request, data = tiny("standard", settings=asked), few(64)
     sentence = r"training collapsed at epoch 3: .* from 0\.50 to 0\.10\. .*on_collapse=flag"
@@ -172,7 +174,7 @@ def test_a_collapse_stops_the_run_where_the_recipe_says_so_and_keeps_it_stopped(
     go_on = tiny("standard", settings={**asked, "on_collapse": "flag"})
     trained = train(go_on, data, tmp_path)
     assert (trained.collapse, trained.best_epoch) == (3, 2)
-    assert trained.progress.probe_pgd == [0.3, 0.5, 0.1, 0.4]
+    assert trained.progress.probe_pgd == [0.3, 0.5, 0.1, 0.2]
 
 
 def test_the_weights_of_the_best_epoch_are_kept(tiny, few, tmp_path, monkeypatch):
