@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harness.attacks.geometry import Ball
 from harness.batch import Batch
-from harness.maximisers.pgd import Pgd, anywhere, near
+from harness.maximisers.pgd import Pgd
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,7 @@ class EarlyStoppedPgd(Pgd):
         """[N, C, H, W], inside the ball and the box."""
         with batch.attacking():
             ball = Ball.around(batch.images, batch.budget.threat)
-            is_near = self.start == "normal"
-            start = near(batch, ball, self.noise) if is_near else anywhere(batch, ball)
-            return self._climb(batch, ball, start)
+            return self._climb(batch, ball, self.first(batch, ball))
 
     def tau(self, batch: Batch) -> int:
         """How many misclassified states an image may leave behind in this epoch."""

@@ -42,11 +42,11 @@ class Pgd:
         """[N, C, H, W], inside the ball and the box."""
         with batch.attacking():
             ball = Ball.around(batch.images, batch.budget.threat)
-            if self.start == "normal":
-                candidate = near(batch, ball, self.noise)
-            else:
-                candidate = anywhere(batch, ball)
-            return ascend(batch, ball, candidate, batch.labels, self.inner(batch))
+            return ascend(batch, ball, self.first(batch, ball), batch.labels, self.inner(batch))
+
+    def first(self, batch: Batch, ball: Ball) -> Tensor:
+        """[N, C, H, W], where the climb starts, inside the ball and the box."""
+        return near(batch, ball, self.noise) if self.start == "normal" else anywhere(batch, ball)
 
     def inner(self, batch: Batch) -> InnerLoss:
         """What is climbed, per image."""

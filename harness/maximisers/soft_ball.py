@@ -10,7 +10,7 @@ from torch import Tensor
 from harness.attacks.geometry import Ball
 from harness.batch import Batch
 from harness.errors import HarnessError
-from harness.maximisers.pgd import Pgd, anywhere, ascend, near
+from harness.maximisers.pgd import Pgd, ascend
 
 _WEIGHT, _MOVES = "soft_ball.lambda", "soft_ball.moves"
 
@@ -70,8 +70,7 @@ class SoftBallPgd(Pgd):
         weight = batch.memory.get(_WEIGHT, lambda: torch.ones(()))
         with batch.attacking():
             hard = Ball.around(batch.images, threat)
-            is_near = self.start == "normal"
-            start = near(batch, hard, self.noise) if is_near else anywhere(batch, hard)
+            start = self.first(batch, hard)
             soft = SoftBall(hard.images, hard.low, hard.high, threat, weight)
             found = ascend(batch, soft, start, batch.labels, self.inner(batch))
         batch.measure("soft_ball_lambda", weight)

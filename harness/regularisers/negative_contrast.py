@@ -54,9 +54,9 @@ class NegativeContrast:
 
         def similarity(k: int) -> Tensor:
             anchor, negative = anchors.scaled(k).softmax(1), batch.negative.scaled(k).softmax(1)
-            matches = (match(anchor, negative) & exists).to(anchor.dtype)
-            batch.measure(f"match_rate_{k}", matches.mean())
-            return matches * likeness(anchor, negative, self.alpha)
+            matches = match(anchor, negative) & exists
+            batch.measure(f"match_rate_{k}", matches.to(anchor.dtype).mean())
+            return exists * contrast(anchor, negative, self.alpha)
 
         return self.weight * batch.per_head(similarity, anchors).mean()
 
