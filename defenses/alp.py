@@ -30,5 +30,4 @@ def alp(
     return Defense(
         objective=Alp(clean_share=clean_share, pairing_weight=pairing_weight, distance=distance),
         maximiser=Pgd(climbs="ce"),
-        normalised=True,
     )

@@ -19,7 +19,11 @@ RECIPES["AWP"] = replace(
     RECIPES["A-WRN"], epochs=200, drops="100,150", weight_decay=5e-4, relative_step=0.25
 )
 RECIPES["AWP-AT"] = replace(
-    RECIPES["AWP"], architecture="preactresnet18", drops="101,151", attack_bn="train"
+    RECIPES["AWP"],
+    architecture="preactresnet18",
+    drops="101,151",
+    attack_bn="train",
+    normalise=True,
 )
 
 
@@ -39,8 +43,8 @@ def awp(
     ANCRA's row does not name its base; its clean accuracy, below that of TRADES, suggests TRADES.
     With `base=pgd_at` the paper has gamma 0.01 from the first epoch on. A base given by name
     is trained as the authors train theirs: from a uniform start where it has the choice, PGD-AT
-    with normalised images. The first epoch is counted in a run of 200; a shorter one starts at the
-    same fraction. A second network is left alone.
+    with normalised images (recipe AWP-AT). The first epoch is counted in a run of 200; a shorter
+    one starts at the same fraction. A second network is left alone.
 
     Args:
         base: name of the defense that it is put on, or the defense itself.
@@ -50,8 +54,6 @@ def awp(
             (authors' code).
     """
     plain = by_name(base) if isinstance(base, str) else base
-    if base == "pgd_at":
-        plain = replace(plain, normalised=True)
     if plain.perturbation is not None:
         raise HarnessError("this defense perturbs its weights already: choose a base without awp.")
     if getattr(plain.head, "projects", False):

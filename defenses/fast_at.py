@@ -36,5 +36,4 @@ def fast_at(*, fast_step: float = 1.25, inner_margin: bool = False) -> Defense:
     return Defense(
         objective=CrossEntropy(on="adversarial"),
         maximiser=RandomFgsm(relative_step=fast_step, margin=inner_margin),
-        normalised=True,
     )

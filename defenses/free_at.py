@@ -23,5 +23,4 @@ def free_at(*, replays: int = 8, free_step: float = 1.0) -> Defense:
     return Defense(
         objective=CrossEntropy(on="adversarial"),
         policy=FreeReplay(replays=replays, relative_step=free_step),
-        normalised=True,
     )

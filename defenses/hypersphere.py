@@ -27,7 +27,6 @@ def he(
     margin: float = 0.2,
     weight_norm: str = "divide",
     inner_scale: str = "s",
-    normalised: bool = True,
 ) -> Defense:
     """Cosine logits: unit features, unit class weights, a margin on the true class in training.
 
@@ -42,11 +41,9 @@ def he(
             overwrites them with unit rows as the authors' code does (`he.md` section 1).
         inner_scale: what inner attacks and agreements multiply logits by: `s` as the authors'
             code, or `1` as the formulas (HE, table 1).
-        normalised: whether the training images' mean and deviation are taken out inside the model,
-            as in the authors' code.
     """
     head = Hypersphere(scale, margin, weight_norm=weight_norm, inner_scale=inner_scale)
-    return _with_head(base, head, normalised=normalised)
+    return _with_head(base, head)
 
 
 @addition(paper=HE)
@@ -57,7 +54,6 @@ def mhe(
     margin: float = 0.1,
     weight_norm: str = "divide",
     inner_scale: str = "s",
-    normalised: bool = True,
 ) -> Defense:
     """Negative angles as logits, with a margin on the true class in training (m-HE).
 
@@ -71,13 +67,11 @@ def mhe(
             overwrites them with unit rows as the authors' code does (`he.md` section 1).
         inner_scale: what inner attacks and agreements multiply logits by: `s` as the authors'
             code, or `1` as the formulas (HE, table 1).
-        normalised: whether the training images' mean and deviation are taken out inside the model,
-            as in the authors' code.
     """
     head = Hypersphere(
         scale, margin, view="angle", weight_norm=weight_norm, inner_scale=inner_scale
     )
-    return _with_head(base, head, normalised=normalised)
+    return _with_head(base, head)
 
 
 @addition(paper=HE)
@@ -87,7 +81,6 @@ def fn(
     scale: float = 10.0,
     margin: float = 0.0,
     inner_scale: str = "s",
-    normalised: bool = True,
 ) -> Defense:
     """Unit features before the linear layer, class weights of any length (FN alone).
 
@@ -100,11 +93,9 @@ def fn(
         margin: m, subtracted from the true class's logit in training only (HE, eq. 6).
         inner_scale: what inner attacks and agreements multiply logits by: `s` as the authors'
             code, or `1` as the formulas (HE, table 1).
-        normalised: whether the training images' mean and deviation are taken out inside the model,
-            as in the authors' code.
     """
     head = Hypersphere(scale, margin, units="features", inner_scale=inner_scale)
-    return _with_head(base, head, normalised=normalised)
+    return _with_head(base, head)
 
 
 @addition(paper=HE)
@@ -115,7 +106,6 @@ def wn(
     margin: float = 0.0,
     weight_norm: str = "divide",
     inner_scale: str = "s",
-    normalised: bool = True,
 ) -> Defense:
     """Unit class weights, features of any length (WN alone).
 
@@ -130,13 +120,11 @@ def wn(
             overwrites them with unit rows as the authors' code does (`he.md` section 1).
         inner_scale: what inner attacks and agreements multiply logits by: `s` as the authors'
             code, or `1` as the formulas (HE, table 1).
-        normalised: whether the training images' mean and deviation are taken out inside the model,
-            as in the authors' code.
     """
     head = Hypersphere(
         scale, margin, units="weights", weight_norm=weight_norm, inner_scale=inner_scale
     )
-    return _with_head(base, head, normalised=normalised)
+    return _with_head(base, head)
 
 
 @addition(paper=HE)
@@ -146,7 +134,6 @@ def fn_wn(
     scale: float = 15.0,
     weight_norm: str = "divide",
     inner_scale: str = "s",
-    normalised: bool = True,
 ) -> Defense:
     """Cosine logits without margin (FN and WN); with a margin it is `he`.
 
@@ -157,14 +144,12 @@ def fn_wn(
             overwrites them with unit rows as the authors' code does (`he.md` section 1).
         inner_scale: what inner attacks and agreements multiply logits by: `s` as the authors'
             code, or `1` as the formulas (HE, table 1).
-        normalised: whether the training images' mean and deviation are taken out inside the model,
-            as in the authors' code.
     """
     head = Hypersphere(scale, 0.0, weight_norm=weight_norm, inner_scale=inner_scale)
-    return _with_head(base, head, normalised=normalised)
+    return _with_head(base, head)
 
 
-def _with_head(base: Defense, head: Hypersphere, *, normalised: bool) -> Defense:
+def _with_head(base: Defense, head: Hypersphere) -> Defense:
     """The base with another head.
 
     Raises:
@@ -181,7 +166,7 @@ def _with_head(base: Defense, head: Hypersphere, *, normalised: bool) -> Defense
             "weight_norm project overwrites the class weights at each pass, so a weight "
             "perturbation of them would be undone: choose weight_norm=divide."
         )
-    return replace(base, head=head, normalised=normalised)
+    return replace(base, head=head)
 
 
 @dataclass(frozen=True)

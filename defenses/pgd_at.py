@@ -1,6 +1,6 @@
 """PGD adversarial training, also called Vanilla AT."""
 
-from harness.catalogue import Paper, defense
+from harness.catalogue import Paper, Variant, defense
 from harness.defense import Defense
 from harness.maximisers.pgd import Pgd
 from harness.objectives.cross_entropy import CrossEntropy
@@ -12,7 +12,8 @@ from harness.objectives.cross_entropy import CrossEntropy
         "1706.06083",
         "Madry et al.",
         2018,
-    )
+    ),
+    variants=(Variant(dataset="tiny_imagenet", recipe="A-TIN"),),
 )
 def pgd_at(*, start: str = "normal") -> Defense:
     """Cross-entropy on the images that PGD makes of the training images.

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from harness.catalogue import Paper, defense
+from harness.catalogue import Paper, Variant, defense
 from harness.defense import Defense
 from harness.maximisers.pgd import Pgd
 from harness.objectives.trades import Trades
@@ -19,6 +19,7 @@ RECIPES["TRADES"] = replace(RECIPES["F-main"], epochs=76, drops="75", teacher=""
         2019,
     ),
     recipe="TRADES",
+    variants=(Variant(dataset="tiny_imagenet", recipe="A-TIN", settings={"inner": "ce"}),),
 )
 def trades(*, beta: float = 6.0, inner: str = "kl", detach_clean: bool = False) -> Defense:
     """Clean cross-entropy plus beta times the divergence between clean and adversarial output.

@@ -17,6 +17,7 @@ RECIPES["UDR"] = replace(
     weight_decay=5e-4,
     relative_step=0.25,
     attack_bn="train",
+    normalise=True,
 )
 UDR = Paper(
     "A Unified Wasserstein Distributional Robustness Framework for Adversarial Training",
@@ -34,14 +35,14 @@ def udr(
     """A base whose PGD may leave the ball while it trains, by an amount that is learned.
 
     A base given by name is trained as the authors train theirs: from a uniform start where it
-    has the choice, with normalised images.
+    has the choice, with normalised images (recipe UDR).
 
     Args:
         base: name of the defense whose attack is softened, or the defense itself.
         lambda_rate: how fast lambda follows the mean perturbation (UDR, eq. 19).
         lambda_period: batches between two updates of lambda (authors' code: 10).
     """
-    plain = replace(by_name(base), normalised=True) if isinstance(base, str) else base
+    plain = by_name(base) if isinstance(base, str) else base
     attack = plain.maximiser
     if type(attack) is not Pgd:
         raise HarnessError(

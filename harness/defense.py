@@ -106,6 +106,7 @@ class Build:
         settings: of the architecture.
         teacher: architecture of a companion, empty for the student's.
         seed: of the initial weights; student and companion draw from streams of their own.
+        normalise: whether the training images' mean and deviation are taken out inside the model.
     """
 
     shape: Shape
@@ -114,6 +115,7 @@ class Build:
     settings: Mapping[str, Value]
     teacher: str = ""
     seed: int = 0
+    normalise: bool = False
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,6 @@ class Defense:
         companion: a second network.
         perturbation: where the weights are while the gradient is taken.
         policy: how many updates a batch gets.
-        normalised: whether the training images' mean and deviation are taken out inside the model.
     """
 
     objective: Objective
@@ -177,7 +178,6 @@ class Defense:
     companion: Companion | None = None
     perturbation: Perturbation | None = None
     policy: StepPolicy = _ONE_STEP
-    normalised: bool = False
 
     def __post_init__(self) -> None:
         if self.policy.makes_images:
@@ -227,8 +227,8 @@ class Defense:
 
         Args:
             build: what for.
-            statistics: mean and standard deviation [C] for `normalised`; ones are put in their
-                place where weights are loaded afterwards.
+            statistics: mean and standard deviation [C] for `Build.normalise`; 0 and 1 stand in for
+                them where weights are loaded afterwards.
             teacher: a trained companion to use instead of a fresh one.
         """
         network = _seeded(build.seed, "student", lambda: self._network(build, statistics))
@@ -294,7 +294,7 @@ class Defense:
         trunk = ARCHITECTURES[build.architecture].build(build.shape, **build.settings)
         head = self.head.build(trunk.features, build.classes)
         hook = self.hook.build(trunk) if self.hook else None
-        if not self.normalised:
+        if not build.normalise:
             return Network(trunk, head, hook)
         channels = build.shape[0]
         mean, std = statistics or (torch.zeros(channels), torch.ones(channels))

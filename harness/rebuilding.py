@@ -53,6 +53,7 @@ def load_network(
         record.architecture,
         record.architecture_settings,
         str(record.recipe.get("teacher", "")),
+        normalise=bool(record.recipe.get("normalise", False)),
     )
     network = composed(record).build(build).network
     name, sha256 = weights

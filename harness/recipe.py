@@ -56,6 +56,8 @@ class Recipe:
         epsilon: of the training attack where the paper's is not the dataset's, such as `0.031`;
             scale `full` uses it unless another threat is asked for.
         attack_bn: mode of BatchNorm while training attacks climb: `eval` or `train`.
+        normalise: whether the training images' mean and deviation are taken out inside the model,
+            so that attacks still act on [0, 1].
         augment: whether the dataset's augmentation is used.
         teacher: architecture of a companion, empty for the student's own.
         precision: of the passes, `float32` or `bfloat16` (autocast); losses and the gradient of a
@@ -78,6 +80,7 @@ class Recipe:
     relative_step: float = 0.007 * 255 / 8
     epsilon: str = ""
     attack_bn: str = "eval"
+    normalise: bool = False
     augment: bool = True
     teacher: str = ""
     precision: str = "float32"
@@ -164,7 +167,14 @@ RECIPES: dict[str, Recipe] = {
         teacher="resnet18",
     ),
     "F-teacher": Recipe("resnet18", epochs=100, learning_rate=0.1, drops="76,91"),
-    "H-C10": Recipe("wrn_34_10", epochs=100, learning_rate=0.1, drops="75,90", relative_step=0.25),
+    "H-C10": Recipe(
+        "wrn_34_10",
+        epochs=100,
+        learning_rate=0.1,
+        drops="75,90",
+        relative_step=0.25,
+        normalise=True,
+    ),
     "H-Fast": Recipe(
         "preactresnet18",
         epochs=30,
@@ -174,6 +184,7 @@ RECIPES: dict[str, Recipe] = {
         inner_steps=1,
         relative_step=1.25,
         attack_bn="train",
+        normalise=True,
     ),
     "H-Free": Recipe(
         "preactresnet18",
@@ -184,6 +195,7 @@ RECIPES: dict[str, Recipe] = {
         inner_steps=1,
         relative_step=1.0,
         attack_bn="train",
+        normalise=True,
     ),
 }
 """Training recipes by their id in `recipes.md`; defenses add those of their own papers there."""
@@ -243,9 +255,9 @@ def shortened(recipe: Recipe, epochs: int) -> Recipe:
     factors = parse_factors(recipe.factors) or tuple(0.1**n for n in range(1, len(drops) + 1))
     moved: dict[int, float] = {}
     for drop, factor in zip(drops, factors, strict=True):
-        place = 1 + round((drop - 1) / recipe.epochs * epochs)
-        if drop <= recipe.epochs and 1 < place <= epochs:
-            moved[place] = factor  # of two drops that fall together the later one rules
+        place = min(1 + round((drop - 1) / recipe.epochs * epochs), epochs)
+        if drop <= recipe.epochs and place > 1:
+            moved.setdefault(place, factor)  # of two that fall together the first one rules
     texts = {"drops": moved.keys(), "factors": [f"{v:g}" for v in moved.values()]}
     if not recipe.factors and [*moved.values()] == [*factors[: len(moved)]]:
         texts["factors"] = []

@@ -273,7 +273,7 @@ def test_settings_are_filled_in_and_whole_numbers_become_decimals():
         ("trades", {"inner": "margin"}, "no inner loss named 'margin'.*ce, kl"),
         ("trades_ancra", {"alpha": 1.5}, r"alpha must lie in \[0, 1\]"),
         ("trades_ancra", {"hooked_blocks": 1.0}, "hooked_blocks takes a whole number"),
-        ("trades_he", {"normalised": 1}, "normalised takes true or false"),
+        ("trades_ancra", {"detach_mask": 1}, "detach_mask takes true or false"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(name, settings, sentence):

@@ -210,8 +210,7 @@ def _figure(row: Mapping[str, str]) -> dict[str, str]:
 
 def in_short(composition: Mapping[str, str]) -> str:
     """The parts of a composition without their settings; plain heads go without saying."""
-    parts = {key: text for key, text in composition.items() if key != "normalised"}
-    names = (_SETTINGS.sub("", text) for text in parts.values())
+    names = (_SETTINGS.sub("", text) for text in composition.values())
     return " + ".join(name for name in names if name != "linear")
 
 

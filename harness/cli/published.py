@@ -91,12 +91,13 @@ def _digits() -> Stages:
 
 
 def _cifar10() -> Stages:
-    """Thin networks, each under the adaptive protocol."""
-    settings = ("--scale", "smoke", "--epochs", "10", "--set", "precision=bfloat16", "-q")
+    """Thin networks under the adaptive protocol; one recipe, so that defenses are compared."""
+    common = ("--recipe", "H-C10", "--scale", "smoke", "--epochs", "10")
+    settings = (*common, "--set", "precision=bfloat16", "-q")
     yield [("train", defense, "--dataset", "cifar10", *settings) for defense in THIN]
-    common = ("--examples", str(EXAMPLES), "--workers", "1", "-q")
+    few = ("--examples", str(EXAMPLES), "--workers", "1", "-q")
     names = [f"{defense}-cifar10-resnet18-smoke-s0" for defense in THIN]
-    yield [("eval", name, "--adaptive", *common) for name in names]
+    yield [("eval", name, "--adaptive", *few) for name in names]
 
 
 def _run(commands: Sequence[Command], executor: LocalExecutor) -> list[Command]:

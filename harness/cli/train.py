@@ -154,6 +154,12 @@ def _estimate(request: TrainingRequest, data: Split, device: str, weights: Path 
     steps = steps_per_epoch(request, data)
     seconds = seconds_per_step(request, data, device, weights=weights)
     total = seconds * steps * request.recipe.epochs
+    recipe = request.recipe
+    click.echo(
+        f"{request.name}: recipe {request.recipe_id}, {recipe.architecture}, {request.threat}, "
+        f"{recipe.inner_steps} inner steps of {recipe.relative_step:.3g} epsilon, "
+        f"{recipe.precision}"
+    )
     click.echo(
         f"{request.name}: {request.recipe.epochs} epochs of {steps} steps at about {seconds:.2g} s "
         f"on {device}: about {options.duration(total)}. Nothing was trained."

@@ -141,7 +141,7 @@ class Training:
         self.path = state_file(folder, request.digest(data))
         self.division = divide(len(data), request.scale)
         self.steps_per_epoch = step_count(len(self.division.learnt), self.recipe.batch_size)
-        statistics = _channel_statistics(data.images) if self.defense.normalised else None
+        statistics = _channel_statistics(data.images) if self.recipe.normalise else None
         teacher = request.load_teacher(folder)
         self.players = self.defense.build(request.build(), statistics, teacher=teacher)
         self.memory = Memory(self.labels)

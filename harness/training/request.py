@@ -99,6 +99,7 @@ class TrainingRequest:
             self.architecture_settings,
             self.recipe.teacher,
             self.seed,
+            self.recipe.normalise,
         )
 
 

@@ -60,7 +60,7 @@ def test_a_list_fits_a_terminal_and_breaks_no_name(harness, narrow, kind):
     [
         ({"objective": "trades (beta 6)", "head": "linear"}, "trades"),
         ({"maximiser": "early stopped pgd (ends (50, 90), noise 0)"}, "early stopped pgd"),
-        ({"regularisers": "a (w 1), b (w 2)", "normalised": "true"}, "a, b"),
+        ({"regularisers": "a (w 1), b (w 2)", "head": "linear"}, "a, b"),
     ],
 )
 def test_a_composition_in_short_has_every_part_and_no_setting(composition, short):

@@ -46,7 +46,7 @@ def test_scale_and_margin_are_those_of_the_read_me_of_the_code(name):
     assert (composed.head.scale, composed.head.margin) == S_AND_M[name]
     assert settings["scale"] == S_AND_M[name][0]
     assert settings.get("margin", 0.0) == S_AND_M[name][1]
-    assert composed.normalised
+    assert DEFENSES[name].recipe.normalise
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -59,10 +59,10 @@ def test_what_no_paper_tried_is_marked(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_the_head_and_the_normalisation_differ_from_the_base(name):
+def test_only_the_head_differs_from_the_base(name):
     composed, _ = DEFENSES[name].compose({})
     base, _ = DEFENSES[DEFENSES[name].base].compose({})
-    assert dataclasses.replace(composed, head=base.head, normalised=base.normalised) == base
+    assert dataclasses.replace(composed, head=base.head) == base
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_reverse_attention_multiplies_by_the_rows_of_the_forward_pass(head):
     entry = DEFENSES[f"trades+{head}"]
     assert DEFENSES[f"trades+ancra+{head}"].status == "unvalidated"
     composed, _ = entry.compose({})
-    composed = dataclasses.replace(composed, hook=ReverseAttention(), normalised=False)
+    composed = dataclasses.replace(composed, hook=ReverseAttention())
     network = network_of(composed).eval()
     with torch.no_grad():
         network.head.weight.mul_(3)
@@ -195,12 +195,11 @@ def test_settings_reach_the_head(head):
     given = {"scale": 3, "margin": 0.4, "weight_norm": "project", "inner_scale": 1}
     entry = DEFENSES[f"alp_{head}"]
     given = {key: value for key, value in given.items() if key in entry.settings}
-    composed, _ = entry.compose({**given, "normalised": False})
+    composed, _ = entry.compose(given)
     assert "inner_scale" in given
     for key, value in given.items():
         assert str(getattr(composed.head, key)) in {str(value), f"{value}.0"}
     assert composed.head.projects is ("weight_norm" in given) is (head != "fn")
-    assert not composed.normalised
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -104,7 +104,7 @@ def test_weights_that_mates_decide_are_no_training_loss_of_an_attacker():
 
 @pytest.mark.parametrize("name", ["fast_at", "free_at", "udr"])
 def test_images_are_normalised_inside_as_in_the_authors_loader(name):
-    assert composed(name).normalised
+    assert DEFENSES[name].recipe.normalise
 
 
 @pytest.mark.parametrize("name", ["fat", "gairat"])
@@ -156,7 +156,7 @@ def assert_same_students(first, second):
 
 def test_free_training_that_neither_replays_nor_steps_is_standard_training(few, tiny, tmp_path):
     request = tiny("free_at", settings={"replays": 1, "free_step": 0.0})
-    plain = dataclasses.replace(composed("standard"), normalised=True)
+    plain = composed("standard")
     first = run_of(request, few(), tmp_path, 9)
     assert_same_students(first, run_of(request, few(), tmp_path, 9, defense=plain))
     moved = run_of(tiny("free_at", settings={"replays": 1}), few(), tmp_path, 9)

@@ -212,9 +212,7 @@ def test_one_replay_with_an_empty_buffer_and_no_step_is_standard_training_bit_fo
     few, tiny, tmp_path
 ):
     standard = run_of(tiny("standard"), few(), tmp_path, 10)
-    plain = dataclasses.replace(
-        DEFENSES["free_at"].compose({"replays": 1, "free_step": 0.0})[0], normalised=False
-    )
+    plain, _ = DEFENSES["free_at"].compose({"replays": 1, "free_step": 0.0})
     assert_same_students(standard, run_of(tiny("standard"), few(), tmp_path, 10, composed=plain))
     moving = dataclasses.replace(plain, policy=FreeReplay(replays=1, relative_step=1.0))
     other = run_of(tiny("standard"), few(), tmp_path, 10, composed=moving)

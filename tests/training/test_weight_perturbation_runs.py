@@ -8,6 +8,7 @@ from torch import nn
 
 from harness.catalogue import DEFENSES
 from harness.errors import HarnessError
+from harness.recipe import RECIPES
 from harness.training.loop import Training
 
 
@@ -119,7 +120,8 @@ def test_each_base_has_the_authors_settings_and_recipe(base, settings, recipe, t
     assert request.settings == {"base": base, **settings}
     assert request.recipe_id == recipe
     assert request.recipe.attack_bn == ("train" if base == "pgd_at" else "eval")
-    assert request.compose().normalised == (base == "pgd_at")
+    assert DEFENSES["awp"].variant(base=base).recipe in {"", recipe}
+    assert RECIPES[recipe].normalise == (base == "pgd_at")
 
 
 @pytest.mark.parametrize("name", ["mart", "alp", "sat", "s2o", "pgd_at_frpat", "trades_ancra"])
