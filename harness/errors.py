@@ -6,6 +6,10 @@ import difflib
 from collections.abc import Iterable
 
 
+_LONGEST = 120
+"""Characters of a name that nothing has; no name that anything has is longer."""
+
+
 class HarnessError(Exception):
     """Something the person can fix: printed as one sentence without traceback, exit code 2."""
 
@@ -34,4 +38,10 @@ def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> HarnessError:
     choices = sorted(allowed)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
     hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(choices) or 'none'}."
-    return HarnessError(f"no {kind} named '{name}'. {hint}")
+    return HarnessError(f"no {kind} named '{_on_one_line(name)}'. {hint}")
+
+
+def _on_one_line(name: str) -> str:
+    """At most `_LONGEST` characters of a name, what cannot be printed written out."""
+    cut = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in cut)

@@ -382,6 +382,20 @@ class CheckpointRecord:
     created: str = ""
 
     @property
+    def scale_mark(self) -> str:
+        """What stands beside every number of it: the scale of training, and what went wrong.
+
+        Such as `smoke, other training pixels, collapsed at epoch 12`.
+        """
+        marks = [self.scale]
+        if self.training.get("exact_images") == "false":
+            marks.append("other training pixels")
+        collapsed = self.training.get("collapsed_at", 0)
+        if isinstance(collapsed, int) and collapsed > 0:
+            marks.append(f"collapsed at epoch {collapsed}")
+        return ", ".join(mark for mark in marks if mark)
+
+    @property
     def files(self) -> tuple[str, ...]:
         """Names of all its weights, relative to the checkpoint folder: last and best epoch's."""
         best = self.training.get("best_weights", "")

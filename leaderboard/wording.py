@@ -270,9 +270,8 @@ def title(record: CheckpointRecord) -> str:
 
 
 def scale(record: CheckpointRecord) -> str:
-    """The scale of training, and whether its images were other than the published ones."""
-    other = record.training.get("exact_images") == "false"
-    return f"{record.scale}, other training pixels" if other else record.scale
+    """The scale of training, whether its images were the published ones, whether it collapsed."""
+    return record.scale_mark
 
 
 def is_small_scale(record: CheckpointRecord) -> bool:

@@ -15,6 +15,8 @@ from harness.errors import HarnessError, ModelError, unknown_name
         ("pdg", ["pgd", "fgsm"], "no attack named 'pdg'. Did you mean 'pgd'?"),
         ("square", ["pgd", "fgsm"], "no attack named 'square'. Known: fgsm, pgd."),
         ("", [], "no attack named ''. Known: none."),
+        ("p\nq\x1b[2J", ["fgsm"], r"no attack named 'p\nq\x1b[2J'. Known: fgsm."),
+        ("é" * 121, ["fgsm"], f"no attack named '{'é' * 120}...'. Known: fgsm."),
     ],
 )
 def test_an_unknown_name_brings_the_nearest_one_or_else_all(name, allowed, sentence):

@@ -26,6 +26,7 @@ from harness.identity import (
 )
 from harness.store.store import Store
 from harness.threat import ThreatModel
+from leaderboard import wording
 
 THREAT = ThreatModel("linf", Fraction(8, 255))
 PGD = AttackSpec("pgd", "logits", "ce", (("relative_step", 0.1), ("steps", 40)), ())
@@ -210,3 +211,35 @@ def test_every_capability_makes_adaptive_attacks_compulsory_or_does_not():
 @pytest.mark.parametrize("name", COMPULSORY)
 def test_whatever_may_mask_a_gradient_makes_adaptive_attacks_compulsory(name):
     assert replace(PLAIN, **{name: COMPULSORY[name]}).needs_adaptive
+
+
+@pytest.mark.parametrize(
+    ("training", "mark"),
+    [
+        ({}, "smoke"),
+        ({"collapsed_at": 0, "exact_images": "true"}, "smoke"),
+        ({"collapsed_at": 7}, "smoke, collapsed at epoch 7"),
+        ({"exact_images": "false"}, "smoke, other training pixels"),
+        (
+            {"exact_images": "false", "collapsed_at": 2},
+            "smoke, other training pixels, collapsed at epoch 2",
+        ),
+    ],
+)
+def test_what_went_wrong_in_training_stands_beside_the_scale(
+    training: dict[str, Any], mark: str
+) -> None:
+    record = CheckpointRecord(
+        "x",
+        "d" * 64,
+        "trained",
+        "digits",
+        ThreatModel.parse("linf", "1/5"),
+        "w",
+        "e" * 64,
+        Capabilities(10),
+        scale="smoke",
+        training=training,
+    )
+    assert record.scale_mark == mark
+    assert wording.scale(record) == mark

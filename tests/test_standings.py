@@ -462,6 +462,19 @@ def test_json_keeps_every_count_and_is_the_same_each_time(
     assert standing["attacks"][0]["parameters"] == {"steps": 10}
 
 
+def test_scale_and_collapse_stand_beside_the_number_in_both_exports(bench: Bench) -> None:
+    training = {"collapsed_at": 2}
+    bench.record(bench.checkpoint("short", scale="smoke", training=training), CLEAN, "0000")
+    (line,) = csv.DictReader(io.StringIO(as_csv(boards(bench.store))))
+    (standing,) = json.loads(as_json(boards(bench.store)))["boards"][0]["standings"]
+    assert line["scale"] == standing["scale"] == "smoke, collapsed at epoch 2"
+
+
+def test_numbers_that_are_none_are_null_in_json() -> None:
+    values = {"ratio": (0.5, float("nan"), float("inf"))}
+    assert numbers_json(values) == {"ratio": [0.5, None, None]}
+
+
 def test_csv_has_a_line_per_row_and_leaves_the_unknown_empty(
     bench: Bench, row: CheckpointRecord
 ) -> None:

@@ -67,7 +67,7 @@ def analyse(context: click.Context, /, **given: Any) -> None:
     failures = _failures(came)
     if given["as_json"]:
         entries = [_to_json(*pair, failures.get(pair[0].digest)) for pair in found]
-        click.echo(json.dumps(entries, indent=2))
+        click.echo(json.dumps(entries, indent=2, allow_nan=False))
     elif not given["quiet"]:
         for record, measurements in found:
             _print(record, measurements)
@@ -163,6 +163,8 @@ def _failures(came: Mapping[str, Any]) -> dict[str, Failure]:
 def _to_json(
     record: CheckpointRecord, measurements: Sequence[Measurement], failure: Failure | None
 ) -> dict[str, Any]:
+    from harness.standings.export import numbers_json
+
     return {
         "name": record.name,
         "status": failure.status if failure else "ok",
@@ -175,7 +177,7 @@ def _to_json(
                 "epsilon": str(one.threat.epsilon),
                 "seed": one.seed,
                 "examples": one.examples,
-                "values": {name: list(numbers) for name, numbers in one.values.items()},
+                "values": numbers_json(one.values),
                 "note": one.note,
             }
             for one in measurements

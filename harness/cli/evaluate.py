@@ -302,6 +302,7 @@ def _to_json(
     head = {
         "name": record.name,
         "scale": record.scale or None,
+        "collapsed_at": record.training.get("collapsed_at") or None,
         "status": "ok" if standing else failure.status if failure else "failed",
         "dataset": campaign.dataset,
         "protocol": name or "custom",

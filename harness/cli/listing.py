@@ -178,7 +178,7 @@ def _checkpoints(db: str | None) -> Rows:
                 "norm": record.threat.norm,
                 "epsilon": format_fraction(record.threat.epsilon),
                 "architecture": record.architecture or "-",
-                "scale": record.scale or "-",
+                "scale": record.scale_mark or "-",
                 "parameters": record.parameters,
                 "created": record.created,
             }

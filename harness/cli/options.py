@@ -135,9 +135,10 @@ def check_new_name(name: str) -> None:
     """Refuse what cannot name a checkpoint.
 
     Raises:
-        HarnessError: it is no name, or that of a defense, which stands for all its checkpoints.
+        HarnessError: it is no name, or that of a defense, which stands for all its checkpoints,
+            or of a quoted method, which `harness show` shows.
     """
-    from harness.catalogue import DEFENSES
+    from harness.catalogue import DEFENSES, QUOTED
     from harness.store.store import check_name
 
     check_name(name)
@@ -145,6 +146,8 @@ def check_new_name(name: str) -> None:
         raise HarnessError(
             f"'{name}' is a defense, and its name means all its checkpoints: choose another name."
         )
+    if name in QUOTED:
+        raise HarnessError(f"'{name}' is a method that the papers quote: choose another name.")
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ def standings_table(rows: Sequence[tuple[CheckpointRecord, Standing]]) -> None:
         [
             (
                 record.name,
-                record.scale or "-",
+                record.scale_mark or "-",
                 str(standing.examples),
                 percent(standing.clean),
                 percent(standing.standard),

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.identity import Finding
@@ -44,6 +44,7 @@ def standing_json(standing: Standing) -> dict[str, Any]:
         "digest": checkpoint.digest,
         "defense": checkpoint.defense,
         "architecture": checkpoint.architecture,
+        "scale": checkpoint.scale_mark,
         "dataset": standing.dataset,
         "images": standing.images,
         "norm": standing.threat.norm,
@@ -113,8 +114,13 @@ def finding_json(finding: Finding) -> dict[str, Any]:
         "is_adaptive": finding.is_adaptive,
         "examples": finding.examples,
         "seed": finding.seed,
-        "details": {name: [_number(v) for v in values] for name, values in finding.details.items()},
+        "details": numbers_json(finding.details),
     }
+
+
+def numbers_json(values: Mapping[str, Sequence[float]]) -> dict[str, list[float | None]]:
+    """Lists of numbers by name, null for NaN and infinity."""
+    return {name: [_number(number) for number in numbers] for name, numbers in values.items()}
 
 
 def _number(value: float | None) -> float | None:
@@ -143,6 +149,7 @@ _COLUMNS = (
     "checkpoint",
     "defense",
     "architecture",
+    "scale",
     "examples",
     *(f"{name}_{column}" for name in _RATES for column in _RATE_COLUMNS),
     "adaptive_gap",
