@@ -125,10 +125,12 @@ class Memory:
 
     Args:
         labels: [M] int64, of the whole training split; a batch's `indices` are positions in it.
+        learnt: [L] int64 on the CPU, the positions that batches come from; all of them if None.
     """
 
-    def __init__(self, labels: Tensor) -> None:
+    def __init__(self, labels: Tensor, learnt: Tensor | None = None) -> None:
         self.labels = labels
+        self.learnt = torch.arange(len(labels)) if learnt is None else learnt
         self.values: dict[str, Tensor] = {}
 
     def get(self, name: str, fresh: Callable[[], Tensor]) -> Tensor:
@@ -143,7 +145,7 @@ class Memory:
 
     def aside(self) -> Memory:
         """A copy whose changes are forgotten, for passes that must leave no trace."""
-        copy = Memory(self.labels)
+        copy = Memory(self.labels, self.learnt)
         copy.values = dict(self.values)
         return copy
 

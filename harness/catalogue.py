@@ -178,7 +178,7 @@ class DefenseEntry:
             for key, default in self.settings.items()
         }
         for key, value in full.items():
-            if isinstance(value, float) and not 0 <= value <= 1e6:
+            if not isinstance(value, str) and not 0 <= value <= 1e6:
                 raise HarnessError(f"{self.name}: {key} must lie in [0, 1e6] but is {value}.")
         return self._build(full), full
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
 _LONGEST = 120
 """Characters of a name that nothing has; no name that anything has is longer."""
 

@@ -234,6 +234,15 @@ def test_the_default_base_chooses_a_variant_too():
     assert entry.variant("cifar10", "", "pgd_at").recipe == "2"
 
 
+@pytest.mark.parametrize("value", [-1, 1_000_001])
+@pytest.mark.parametrize("name", ["awp.awp_first_epoch", "gairat.weighted_from", "trades.beta"])
+def test_no_number_of_a_defense_is_negative_or_above_a_million(name, value):
+    defense, key = name.split(".")
+
+    with pytest.raises(HarnessError, match=rf"{key} must lie in \[0, 1e6\] but is {value}"):
+        DEFENSES[defense].compose({key: value})
+
+
 def test_asked_settings_go_before_those_of_a_variant_and_these_before_the_defaults():
     entry, variant = DEFENSES["trades"], Variant(settings={"beta": 2.0})
     assert entry.compose({}, variant)[1]["beta"] == 2.0

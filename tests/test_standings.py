@@ -28,6 +28,7 @@ from harness.identity import (
     Plan,
 )
 from harness.standings import Question, Standing, as_csv, as_json, boards, measure, still_right
+from harness.standings.export import numbers_json
 from harness.standings.levels import TITLES
 from harness.statistics import wilson
 from harness.store.store import Store
@@ -49,10 +50,10 @@ class Bench:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def checkpoint(self, name: str) -> CheckpointRecord:
+    def checkpoint(self, name: str, **more: Any) -> CheckpointRecord:
         digest = name.encode().hex().ljust(64, "0")
         record = CheckpointRecord(
-            name, digest, "trained", "digits", THREAT, "w", "e" * 64, Capabilities(10)
+            name, digest, "trained", "digits", THREAT, "w", "e" * 64, Capabilities(10), **more
         )
         self.store.add_checkpoint(record)
         return record
@@ -464,7 +465,9 @@ def test_json_keeps_every_count_and_is_the_same_each_time(
 
 def test_scale_and_collapse_stand_beside_the_number_in_both_exports(bench: Bench) -> None:
     training = {"collapsed_at": 2}
-    bench.record(bench.checkpoint("short", scale="smoke", training=training), CLEAN, "0000")
+    short = bench.checkpoint("short", scale="smoke", training=training)
+    bench.record(short, CLEAN, "0000")
+    bench.record(short, HEAD, "1000")
     (line,) = csv.DictReader(io.StringIO(as_csv(boards(bench.store))))
     (standing,) = json.loads(as_json(boards(bench.store)))["boards"][0]["standings"]
     assert line["scale"] == standing["scale"] == "smoke, collapsed at epoch 2"

@@ -94,7 +94,7 @@ def _settings(entry: DefenseEntry) -> Iterator[list[str]]:
 
 def _takes(default: Value) -> str:
     """Kind and range; a docstring narrows it."""
-    return _KINDS[type(default)] + (", 0 to 1e6" if isinstance(default, float) else "")
+    return _KINDS[type(default)] + (", 0 to 1e6" if type(default) in (int, float) else "")
 
 
 def _elsewhere(variant: Variant) -> list[str]:

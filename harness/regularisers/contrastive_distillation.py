@@ -81,18 +81,18 @@ class ContrastiveDistillation:
             scores = units[name] @ banks[other].T / self.temperature  # [N, M], log of the scores
             chosen = scores.gather(1, torch.cat([own, others], dim=1))
             chosen = chosen - _log_normaliser(batch, name, chosen)
-            total = total + noise_contrast(chosen[:, 0], chosen[:, 1:], len(banks[other]))
+            total = total + noise_contrast(chosen[:, 0], chosen[:, 1:], len(batch.memory.learnt))
         for name, bank in banks.items():
             batch.memory.put(f"{name}_bank", self._renewed(bank, units[name].detach(), own[:, 0]))
         return self.weight * total
 
     def _draw(self, batch: Batch) -> Tensor:
-        """[N, K] int64, positions of other training images, drawn after the training attack."""
-        own = batch.indices.cpu()[:, None]
-        images = len(batch.memory.labels)
-        shape = (len(own), min(self.negatives, images - 1))
-        drawn = torch.randint(images - 1, shape, generator=batch.generator)
-        return (drawn + (drawn >= own)).to(batch.labels.device)
+        """[N, K] int64, positions of other learnt images, drawn after the training attack."""
+        learnt = batch.memory.learnt
+        own = torch.searchsorted(learnt, batch.indices.cpu())[:, None]
+        shape = (len(own), min(self.negatives, len(learnt) - 1))
+        drawn = torch.randint(len(learnt) - 1, shape, generator=batch.generator)
+        return learnt[drawn + (drawn >= own)].to(batch.labels.device)
 
     def _renewed(self, bank: Tensor, units: Tensor, own: Tensor) -> Tensor:
         mixed = self.momentum * bank[own] + (1 - self.momentum) * units
@@ -124,6 +124,6 @@ def _log_normaliser(batch: Batch, name: str, scores: Tensor) -> Tensor:
 
     def first() -> Tensor:
         mean = scores.detach().flatten().logsumexp(0) - math.log(scores.numel())
-        return mean + math.log(len(batch.memory.labels))
+        return mean + math.log(len(batch.memory.learnt))
 
     return batch.memory.get(f"{name}_log_normaliser", first)

@@ -144,7 +144,7 @@ class Training:
         statistics = _channel_statistics(data.images) if self.recipe.normalise else None
         teacher = request.load_teacher(folder)
         self.players = self.defense.build(request.build(), statistics, teacher=teacher)
-        self.memory = Memory(self.labels)
+        self.memory = Memory(self.labels, self.division.learnt)
         self.run = Resumable(self.players, _optimiser(self), self.memory, Progress())
         load_state(self.path, self.run)
 

@@ -36,7 +36,7 @@ class TrainingRequest:
         seed: of weights, order, augmentation and training attacks.
         dataset: what is learnt.
         threat: what the training attack may do.
-        recipe_id: of the recipe that this one was made from.
+        recipe_id: of the recipe that this one was made from; `digits` on digits.
         teacher: a trained checkpoint that is the companion and learns no more; None for one that
             is trained beside the student.
     """
@@ -147,6 +147,11 @@ def training_request(
     chosen_id = recipe_id or variant.recipe or entry.recipe_id
     if chosen_id not in RECIPES:
         raise unknown_name("recipe", chosen_id, RECIPES)
+    if recipe_id and dataset.name == "digits":
+        raise HarnessError(
+            f"digits has one recipe for every defense: leave out --recipe {recipe_id}, "
+            "or change single numbers with --set."
+        )
     recipe = scaled(RECIPES[chosen_id], chosen_scale, dataset.name)
     if architecture is not None:
         recipe = recipe.changed(architecture=architecture)
@@ -155,6 +160,8 @@ def training_request(
     parts = sort_settings(entry, recipe.architecture, asked)
     recipe = recipe.changed(**parts["recipe"])
     composed, full = entry.compose(parts["defense"], variant)
+    if parts["recipe"].get("teacher"):
+        _check_teacher_name(entry.name, composed, recipe.teacher)
     if teacher is not None:
         _check_teacher(entry.name, composed, teacher, dataset)
     is_thin = chosen_scale == "smoke" and dataset.name != "digits"
@@ -174,9 +181,16 @@ def training_request(
         seed,
         dataset,
         threat or own,
-        chosen_id,
+        "digits" if dataset.name == "digits" else chosen_id,
         teacher,
     )
+
+
+def _check_teacher_name(name: str, defense: Defense, architecture: str) -> None:
+    if defense.companion is None:
+        raise HarnessError(f"{name} has no second network: leave out teacher={architecture}.")
+    if architecture not in ARCHITECTURES:
+        raise unknown_name("architecture", architecture, ARCHITECTURES)
 
 
 def _check_teacher(

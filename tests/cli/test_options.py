@@ -102,7 +102,9 @@ def test_versions_name_what_a_number_depends_on():
     assert options.device_name("cpu").startswith("cpu")
 
 
-@pytest.mark.parametrize("name", ["standard", "trades", "trades+he", "las_trades", "a/b", "", "x" * 121])
+@pytest.mark.parametrize(
+    "name", ["standard", "trades", "trades+he", "las_trades", "a/b", "", "x" * 121]
+)
 def test_a_new_name_is_no_defense_and_fits_a_file(name):
     with pytest.raises(HarnessError):
         options.check_new_name(name)

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from harness import data
 from harness.store.store import Store
@@ -309,9 +311,32 @@ def test_a_teacher_without_any_database_is_refused_and_none_is_made(harness, hom
     assert _files(home) == set()
 
 
-def test_another_recipe_of_the_papers_is_used_and_recorded(harness):
-    assert harness(*STANDARD, "--recipe", "F-new", "--name", "new").code == 0
+def test_digits_have_one_recipe_which_is_recorded(harness):
+    refused = harness(*STANDARD, "--recipe", "F-new")
+    assert refused.code == 2
+    assert "leave out --recipe F-new" in refused.err
     assert harness(*STANDARD, "--name", "own").code == 0
+    assert _records()["own"].training["recipe"] == "digits"
+
+
+def test_another_recipe_of_the_papers_is_used_and_recorded(harness, home):
+    pixels = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
+    for split in ("train", "test"):
+        for number, label in enumerate("abab"):
+            place = home / "images" / split / label / f"{number}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            pixels.save(place)
+    folder = (
+        "train",
+        "standard",
+        "--dataset",
+        f"folder:{home / 'images'}",
+        "--arch",
+        "small_resnet",
+    )
+    small = ("--epochs", "1", "--set", "width=2", "--set", "batch_size=2", "--set", "augment=false")
+    assert harness(*folder, *small, "--recipe", "F-new", "--name", "new").code == 0
+    assert harness(*folder, *small, "--name", "own").code == 0
     recipes = {name: record.training["recipe"] for name, record in _records().items()}
     assert recipes == {"new": "F-new", "own": "F-teacher"}
 

@@ -289,7 +289,8 @@ def test_every_step_augments_in_a_way_of_its_own(few, tiny, tmp_path, monkeypatc
 
 def test_statistics_inside_the_model_are_those_of_the_training_images(few, tiny, tmp_path):
     data = few()
-    network = Training(tiny("trades_he"), data, tmp_path, "cpu").players.network
+    request = tiny("trades", settings={"normalise": True})
+    network = Training(request, data, tmp_path, "cpu").players.network
     images = data.images.double() / 255
     assert network.normalisation.mean.item() == pytest.approx(images.mean().item(), rel=1e-6)
     deviation = images.std(correction=0).item()

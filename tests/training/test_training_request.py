@@ -361,3 +361,18 @@ def test_teachers_that_cannot_teach_are_refused(defense, changes, sentence):
     teacher = dataclasses.replace(TEACHER, **changes)
     with pytest.raises(HarnessError, match=sentence):
         training_request(defense, ON_DIGITS, teacher=teacher)
+
+
+def test_digits_has_one_recipe_and_says_so():
+    assert training_request("trades_frpat", ON_DIGITS).recipe_id == "digits"
+    with pytest.raises(HarnessError, match="digits has one recipe"):
+        training_request("trades_frpat", ON_DIGITS, recipe_id="F-new")
+
+
+def test_a_teacher_is_an_architecture_of_a_defense_that_has_one():
+    known = training_request("trades_frpat", CIFAR10, settings={"teacher": "small_resnet"})
+    assert known.recipe.teacher == "small_resnet"
+    with pytest.raises(HarnessError, match="no architecture named 'nope'"):
+        training_request("trades_frpat", CIFAR10, settings={"teacher": "nope"})
+    with pytest.raises(HarnessError, match="trades has no second network"):
+        training_request("trades", CIFAR10, settings={"teacher": "resnet18"})
