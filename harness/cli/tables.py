@@ -138,13 +138,14 @@ def corruptions_table(label: str, rows: Sequence[CorruptionStanding]) -> None:
         f"{label}: mean accuracy in percent; mCA over 15 corruptions and 5 severities "
         "(95 % interval over images)",
         (
-            *("checkpoint", *rows[0].families),
+            *("checkpoint", "scale", *rows[0].families),
             *(f"severity {level}" for level in rows[0].severities),
             *("mCA", "interval", "images"),
         ),
         [
             (
                 row.checkpoint.name,
+                row.checkpoint.scale_mark or "added",
                 *(_mean(mean) for mean in (*row.families.values(), *row.severities.values())),
                 _mean(row.mean),
                 "-" if row.mean is None else f"{100 * row.mean.low:.1f}-{100 * row.mean.high:.1f}",
@@ -162,7 +163,8 @@ def cells_table(row: CorruptionStanding) -> None:
     names = dict.fromkeys(cell.corruption for cell in row.cells)
     levels = sorted({cell.severity for cell in row.cells})
     table(
-        f"\n{row.checkpoint.name}: accuracy in percent per corruption and severity",
+        f"\n{row.checkpoint.name} ({row.checkpoint.scale_mark or 'added'}): accuracy in percent "
+        "per corruption and severity",
         ("corruption", *map(str, levels), "mean", "images"),
         [
             (

@@ -191,6 +191,7 @@ def corruption_json(standing: CorruptionStanding) -> dict[str, Any]:
     """One standing as a plain value; what is unknown is null."""
     return {
         "checkpoint": standing.checkpoint.name,
+        "scale": standing.checkpoint.scale_mark,
         "digest": standing.checkpoint.digest,
         "dataset": standing.dataset,
         "images": standing.images,

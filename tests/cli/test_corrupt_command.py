@@ -101,7 +101,7 @@ def test_a_whole_table_has_families_severities_and_the_mean(harness, add, digits
     command = ("corrupt", "lines", "--corrupted-dir", digits_c, "--examples", 50, "--workers", "1")
     called = harness(*command)
     _, columns, row = called.out.splitlines()[:3]
-    for column in ("noise", "blur", "weather", "digital", "severity 5", "mCA", "interval"):
+    for column in ("scale", "noise", "blur", "weather", "digital", "severity 5", "mCA", "interval"):
         assert column in columns
     assert "-" not in row.split()
     (found,) = harness(*command, "--json").json()
