@@ -14,6 +14,7 @@ from harness.evaluation.examine import Diagnosis, diagnose, missing
 from harness.identity import CheckpointRecord, Failure, Finding, Runtime
 from harness.protocols import PROTOCOLS
 from harness.standings import Standing, boards
+from harness.standings.claimed import claimed_accuracy
 from harness.store.store import Store
 from harness.threat import ThreatModel
 
@@ -173,6 +174,7 @@ def _facts(record: CheckpointRecord, rows: Sequence[Standing]) -> RowFacts:
         robust=mine.robust.fraction,
         standard=None if mine.standard is None else mine.standard.fraction,
         is_adaptive=PROTOCOLS["adaptive"].key in mine.protocols,
+        claimed=claimed_accuracy(record, mine.dataset, mine.threat),
         best=max(others, default=None),
         level=mine.level,
         examples=mine.examples,
