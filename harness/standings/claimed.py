@@ -14,8 +14,8 @@ def claimed_accuracy(record: CheckpointRecord, dataset: str, threat: ThreatModel
 
     The lowest printed figure counts, of whatever attack: a paper that prints 83 under one attack
     and 60 under another claims 60. Only a checkpoint that was trained at scale `full` can be held
-    against it, on the same dataset, architecture, norm and epsilon; figures under transfer and
-    corruption, and those of variants (other settings, parts of the model), are about something else.
+    against it, on the same dataset, architecture, norm and epsilon. Figures under transfer and
+    corruption, and of variants (other settings, parts of the model), are about something else.
 
     Args:
         record: the checkpoint.
