@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from harness.campaign.diagnosis import _facts
+from harness.catalogue import DEFENSES
 from harness.identity import Capabilities, CheckpointRecord
 from harness.standings.claimed import claimed_accuracy
 from harness.standings.values import Rate, Standing
@@ -58,6 +59,10 @@ def test_diagnostics_about_rows_are_told_of_it():
     row = Standing(
         ANCRA, "cifar10", "f" * 64, EIGHT, 0, 100, rate, rate, rate, True, ("adaptive-2",), ()
     )
-    facts = _facts(ANCRA, [row])
+    _, settings = DEFENSES["trades_ancra"].compose({})
+    record = dataclasses.replace(ANCRA, settings=settings)
+    facts = _facts(record, [row])
     assert facts.claimed == claimed_accuracy(ANCRA, "cifar10", EIGHT)
     assert (facts.robust, facts.is_adaptive) == (0.9, True)
+    other = dataclasses.replace(record, settings={**settings, "beta": 1.0})
+    assert _facts(other, [row]).claimed is None  # that is not what the paper measured

@@ -84,8 +84,31 @@ def test_pairs_are_images_of_the_same_seed(store):
     found = only(store, {"trades_he": "trades"})["trades_he"]
     assert (found.only_here, found.only_there, found.images) == (2, 1, 16)
     assert found.difference == pytest.approx(1 / 16)
-    assert found.p_value == pytest.approx(mcnemar(2, 1))
+    assert found.p_adjusted == pytest.approx(mcnemar(2, 1))
     assert [one.checkpoint.seed for one in found.standings] == [0, 1, 2]
+
+
+def test_p_values_are_corrected_for_all_comparisons_of_a_board(store):
+    add(store, "trades", 0, "1" * 8 + "0" * 32)
+    add(store, "trades_he", 0, "0" * 40)
+    add(store, "trades_ra", 0, "1" * 7 + "0" * 33)
+    found = only(store, {"trades_he": "trades", "trades_ra": "trades"})
+    assert found["trades_he"].p_adjusted == pytest.approx(2 * mcnemar(8, 0))
+    assert found["trades_ra"].p_adjusted == pytest.approx(1.0)
+    assert found["trades"].p_adjusted is None
+
+
+def test_a_defense_without_its_seed_0_is_not_shown(store):
+    add(store, "trades", 1, "11110000", protocol="adaptive_gradient-1")
+    assert only(store, {}) == {}
+
+
+def test_of_two_checkpoints_of_a_seed_the_first_name_counts(store):
+    """A second one, such as another width, has its row on the board but not here."""
+    first = add(store, "trades", 0, "11110000")
+    second = dataclasses.replace(first, name="zz", digest="a" * 64)
+    store.add_checkpoint(second)
+    assert only(store, {})["trades"].standings[0].checkpoint.name == first.name
 
 
 def test_rows_of_another_scale_are_not_baselines(store):
@@ -93,7 +116,7 @@ def test_rows_of_another_scale_are_not_baselines(store):
     add(store, "trades_he", 0, "00110000")
     found = only(store, {"trades_he": "trades"})["trades_he"]
     assert found.baselines == ()
-    assert (found.images, found.difference, found.p_value) == (0, None, None)
+    assert (found.images, found.difference, found.p_adjusted) == (0, None, None)
     assert "not measured" in verdict(found)
 
 
@@ -134,7 +157,9 @@ def test_the_page_has_a_line_per_defense_with_its_baseline_beside_it(store):
     assert cells[:4] == ["`trades_he`", "100.0", "75.0", "**75.0**"]
     assert cells[6:9] == ["`trades`", "50.0", "+25.0"]
     assert "## digits, linf 1/5" in page
-    assert "20 epochs, 7 inner steps; the first 8 test images" in page
+    assert "20 epochs; the first 8 test images" in page
+    assert "Not measured yet: `alp`, " in page
+    assert "`trades_he`," not in page.partition("Not measured yet")[2]
     assert "scale `smoke`" in page
 
 

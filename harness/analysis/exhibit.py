@@ -139,7 +139,7 @@ class Exhibit:
         """
         if self.training is None:
             name = self.record.dataset
-            raise NotRun(f"there are no training images of {name} here: harness data {name}.")
+            raise NotRun(f"there are no training images of {name} here: harness data fetch {name}.")
         return self.training()
 
     def features(self, view: View) -> Tensor:
@@ -237,14 +237,17 @@ def features_of(outputs: Outputs, record: CheckpointRecord) -> Tensor:
     """[N, R] float32, flattened where a model returns maps.
 
     Raises:
-        NotRun: there are none.
+        NotRun: there are none, or some are no finite numbers.
     """
     if outputs.features is None:
         raise NotRun(
             f"'{record.name}' returns no features: let the model return "
             "Outputs(logits, features=...) and add it again."
         )
-    return outputs.features.flatten(1).float()
+    features = outputs.features.flatten(1).float()
+    if not features.isfinite().all():
+        raise NotRun("some features are infinite or not a number: they have no distances.")
+    return features
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:

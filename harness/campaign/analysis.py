@@ -9,14 +9,14 @@ import numpy as np
 
 from harness.analysis.analysis import ANALYSES
 from harness.analysis.exhibit import CLEAN_IMAGES, PGD_20
-from harness.attacks.attack import ATTACKS
+from harness.attacks.attack import ATTACKS, with_settings
 from harness.attacks.surface_text import DIGITS, split_surface
 from harness.campaign.pieces import run_pieces
 from harness.campaign.pool import others_of
 from harness.campaign.request import Provenance, Report, Subjects
-from harness.errors import unknown_name
+from harness.errors import HarnessError, unknown_name
 from harness.evaluation.exhibition import Exhibited, Exhibition, WorstAttack, exhibit
-from harness.identity import CLEAN, CheckpointRecord, Failure, Measurement, Runtime
+from harness.identity import AttackSpec, CheckpointRecord, Failure, Measurement, Runtime
 from harness.store.bits import unpack
 from harness.store.store import Store
 from harness.threat import ThreatModel
@@ -73,8 +73,17 @@ def analyse_all(
         found[piece.checkpoint] = piece
         if isinstance(piece, Exhibited):
             for measurement in piece.measurements:
-                store.record_measurement(measurement)
+                if measurement.values or not _is_measured(store, measurement):
+                    store.record_measurement(measurement)
     return found
+
+
+def _is_measured(store: Store, one: Measurement) -> bool:
+    """Whether numbers are stored already in whose place a reading would stand."""
+    stored = store.measurements(checkpoint=one.checkpoint, images=one.images, threat=one.threat)
+    return any(
+        other.values and (other.analysis, other.on) == (one.analysis, one.on) for other in stored
+    )
 
 
 def check_analyses(wanted: Sequence[str]) -> tuple[str, ...]:
@@ -92,12 +101,23 @@ def check_analyses(wanted: Sequence[str]) -> tuple[str, ...]:
 def measurements_of(
     store: Store, subjects: Subjects, record: CheckpointRecord, threat: ThreatModel
 ) -> list[Measurement]:
-    """What is stored about a checkpoint on these images, by analysis; clean images first."""
+    """What is stored about a checkpoint on these images, by analysis; clean images first.
+
+    Why something could not be measured is left out where it has been measured since.
+    """
     found = store.measurements(
         checkpoint=record.digest, images=subjects.data.identity, threat=threat
     )
-    ours = (one for one in found if one.dataset == subjects.label)
-    return sorted(ours, key=lambda one: (one.analysis, one.on != CLEAN_IMAGES, one.on))
+    ours = [one for one in found if one.dataset == subjects.label]
+    read = {(one.analysis, one.seed, one.examples) for one in ours if one.values}
+    current = (
+        one
+        for one in ours
+        if one.values
+        or (one.analysis, one.seed, one.examples) not in read
+        or (one.analysis in ANALYSES and ANALYSES[one.analysis].follows_attack)
+    )
+    return sorted(current, key=lambda one: (one.analysis, one.on != CLEAN_IMAGES, one.on))
 
 
 def worst_attack(
@@ -109,8 +129,9 @@ def worst_attack(
 ) -> WorstAttack | None:
     """The stored attack that broke most of the first `examples` images, of every stage and seed.
 
-    Attacks that cannot be run here (unknown, or from a checkpoint that is gone) are left out. Of
-    two that broke as many, the one whose label, then seed comes first.
+    Attacks that cannot be run here (unknown, with other parameters than here, or from a checkpoint
+    that is gone) are left out. Of two that broke as many, the one whose label, then seed comes
+    first.
     """
     found: dict[tuple[str, int], set[int]] = {}
     slices = store.slices(checkpoint=record.digest, images=subjects.data.identity, threat=threat)
@@ -124,9 +145,10 @@ def worst_attack(
     fitting = []
     for (attack, seed), places in found.items():
         spec = known[attack].spec
+        if not _can_be_run(spec):
+            continue
         surface, digest = split_surface(spec.surface)
-        is_runnable = spec != CLEAN and spec.attack in ATTACKS
-        if is_runnable and (surface != "surrogate" or digest in others):
+        if surface != "surrogate" or digest in others:
             other = others.get(digest[:DIGITS]) if surface == "surrogate" else None
             fitting.append(WorstAttack(spec, seed, tuple(sorted(places)), other))
     return min(fitting, key=lambda w: (-len(w.broken), w.spec.label, w.seed), default=None)
@@ -140,7 +162,7 @@ def missing(
     examples: int,
     attack: str,
 ) -> tuple[str, ...]:
-    """Which analyses are not stored for exactly so many images, or not under this attack.
+    """Which analyses are not stored for exactly so many images, clean and under this attack.
 
     Args:
         stored: what is known about the checkpoint.
@@ -155,11 +177,24 @@ def missing(
         if one.values and one.seed == seed and one.examples == examples
     }
     done = {analysis for analysis, _ in seen}
-    return tuple(
-        name
-        for name in wanted
-        if name not in done or (ANALYSES[name].follows_attack and (name, attack) not in seen)
-    )
+
+    def is_done(name: str) -> bool:
+        if not ANALYSES[name].follows_attack:
+            return name in done
+        # clean is kept once: fewer images, another seed or a failure since took its place
+        return {(name, CLEAN_IMAGES), (name, attack)} <= seen
+
+    return tuple(name for name in wanted if not is_done(name))
+
+
+def _can_be_run(spec: AttackSpec) -> bool:
+    """Whether somebody could ask for this very attack here, in words."""
+    if spec.attack not in ATTACKS or not {"surface", "loss"}.isdisjoint(dict(spec.parameters)):
+        return False
+    try:
+        return with_settings(spec).hash == spec.hash
+    except HarnessError:
+        return False
 
 
 def _work(
@@ -179,7 +214,7 @@ def _work(
             wanted,
             seed=seed,
             examples=examples,
-            attack=PGD_20.label if worst is None else worst.spec.label,
+            attack=PGD_20.label if worst is None else worst.label,
         )
         if lacking or pictures is not None:
             yield Exhibition(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from harness.campaign.pieces import run_pieces
 from harness.campaign.pool import pool_of
 from harness.campaign.request import Provenance, Report, Subjects
+from harness.catalogue import DEFENSES
 from harness.diagnostics.diagnostic import DIAGNOSTICS
 from harness.diagnostics.examination import RowFacts
 from harness.errors import unknown_name
@@ -159,6 +160,19 @@ def _rows(store: Store, subjects: Subjects, threat: ThreatModel) -> list[Standin
     ]
 
 
+def _claimed(record: CheckpointRecord, row: Standing) -> float | None:
+    """What the papers claim of it, if its settings are theirs on its dataset and architecture."""
+    if record.defense not in DEFENSES:
+        return None
+    entry = DEFENSES[record.defense]
+    base = str(record.settings.get("base", ""))
+    variant = entry.variant(record.dataset, record.architecture, base)
+    _, published = entry.compose({"base": base} if base else {}, variant)
+    if published != dict(record.settings):
+        return None
+    return claimed_accuracy(record, row.dataset, row.threat)
+
+
 def _facts(record: CheckpointRecord, rows: Sequence[Standing]) -> RowFacts:
     mine = next((row for row in rows if row.checkpoint.digest == record.digest), None)
     if mine is None or mine.examples == 0:
@@ -174,7 +188,7 @@ def _facts(record: CheckpointRecord, rows: Sequence[Standing]) -> RowFacts:
         robust=mine.robust.fraction,
         standard=None if mine.standard is None else mine.standard.fraction,
         is_adaptive=PROTOCOLS["adaptive"].key in mine.protocols,
-        claimed=claimed_accuracy(record, mine.dataset, mine.threat),
+        claimed=_claimed(record, mine),
         best=max(others, default=None),
         level=mine.level,
         examples=mine.examples,

@@ -21,7 +21,8 @@ All runs are reduced (scale `{scales}`), so compare them with each other and not
   included, with the 95 % Wilson interval of seed 0. Further seeds ran without queries, so their
   number may be a little high.
 - **difference**: adaptive accuracy minus the baseline's on the same images, over all common seeds;
-  p is the exact McNemar test. It counts each image once per seed, so it is about these images.
+  p is the exact McNemar test, corrected for all comparisons of the table (Holm). Each image counts
+  once per seed, so it is about these images.
 """
 
 _COLUMNS = (
@@ -44,6 +45,10 @@ def results_page(store: Store) -> str:
     parts = [_HEAD.format(scales=", ".join(scales))]
     for board, rows in groupby(found, key=_board):
         parts.append(_section(board, list(rows)))
+    measured = {row.defense for row in found}
+    lacking = [f"`{name}`" for name in DEFENSES if name not in measured]
+    if lacking:
+        parts.append(f"Not measured yet: {', '.join(lacking)}.\n")
     return "\n".join(parts)
 
 
@@ -59,8 +64,8 @@ def _section(board: tuple[str, str, str, str], rows: Sequence[Comparison]) -> st
     recipe = rows[0].standings[0].checkpoint.recipe
     lines = [
         f"## {dataset}, {threat}\n",
-        f"{architecture}, scale {scale}: {recipe.get('epochs')} epochs, "
-        f"{recipe.get('inner_steps')} inner steps; the first {_either(examples)} test images.\n",
+        f"{architecture}, scale {scale}: {recipe.get('epochs')} epochs; "
+        f"the first {_either(examples)} test images.\n",
         f"| {' | '.join(_COLUMNS)} |",
         f"|{'---|' * len(_COLUMNS)}",
     ]
@@ -83,7 +88,7 @@ def _cells(row: Comparison) -> list[str]:
         f"`{row.baseline}`" if row.baseline else "-",
         ", ".join(theirs) or "-",
         "-" if row.difference is None else f"{100 * row.difference:+.1f}",
-        "-" if row.p_value is None else f"{row.p_value:.2g}",
+        "-" if row.p_adjusted is None else f"{row.p_adjusted:.2g}",
         verdict(row),
     ]
 
@@ -92,9 +97,9 @@ def verdict(row: Comparison) -> str:
     """Whether a defense beats its baseline, and what explains that it does not."""
     if not row.baseline:
         return _remarks(row.standings)
-    if row.difference is None or row.p_value is None:
+    if row.difference is None or row.p_adjusted is None:
         return "its baseline was not measured here"
-    if row.p_value >= 0.05:
+    if row.p_adjusted >= 0.05:
         found = f"no difference that {row.images} image decisions would show"
     else:
         found = "better" if row.difference > 0 else "worse"

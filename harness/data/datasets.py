@@ -69,7 +69,7 @@ class Dataset:
         shape: (C, H, W) of every image.
         threat: the default threat model.
         augmentation: the default augmentation of training images.
-        description: one sentence for `harness data list`.
+        description: one sentence for `harness list datasets`.
         layouts: how files given with `--data-dir` are read, in the order tried.
         sources: where it is fetched from, in the order tried.
         embedded: split -> the split, for what comes with an installed package or is named by

@@ -48,6 +48,11 @@ class WorstAttack:
     broken: tuple[int, ...]
     surrogate: CheckpointRecord | None = None
 
+    @property
+    def label(self) -> str:
+        """What a reading under it is on: the attack's, with its seed where that is not 0."""
+        return f"{self.spec.label}, seed {self.seed}" if self.seed else self.spec.label
+
 
 @dataclass(frozen=True)
 class Exhibition:
@@ -148,9 +153,15 @@ def _exhibit(work: Exhibition) -> Exhibit:
 
 
 def _worst(work: Exhibition, subject: Subject, images: Tensor, labels: Tensor) -> View | None:
-    """The images of the worst stored attack, made again; a random model is not looked at."""
+    """The images of the worst stored attack, made again where somebody looks at them.
+
+    A random model is not looked at.
+    """
     worst = work.worst
-    if worst is None or subject.capabilities.is_random:
+    is_looked_at = work.pictures is not None or any(
+        ANALYSES[name].follows_attack for name in work.analyses
+    )
+    if worst is None or not is_looked_at or subject.capabilities.is_random:
         return None
     surrogate = worst.surrogate
     aids = Aids(
@@ -215,7 +226,7 @@ def again(
         )
         adversarial[places] = search.adversarial
         broken |= set(places[search.broken & (decided != labels[places])].tolist())
-    return View(worst.spec.label, adversarial, _note(worst, broken, int(attackable.sum())))
+    return View(worst.label, adversarial, _note(worst, broken, int(attackable.sum())))
 
 
 def _note(worst: WorstAttack, broken: set[int], attacked: int) -> str:

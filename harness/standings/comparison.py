@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.standings.derivation import rows_by_board
 from harness.standings.row import Row
 from harness.standings.values import Standing
-from harness.statistics import mcnemar
+from harness.statistics import holm, mcnemar
 from harness.store.store import Store
 
 
@@ -23,6 +23,8 @@ class Comparison:
         baselines: the baseline's, seed by seed; shorter where one is missing.
         only_here: images that this defense holds and its baseline loses, over all common seeds.
         only_there: the other way round.
+        p_adjusted: exact McNemar test over all common seeds, images counting once per seed, and
+            corrected for all comparisons of its board (Holm); None without a baseline.
     """
 
     defense: str
@@ -31,6 +33,7 @@ class Comparison:
     baselines: tuple[Standing, ...]
     only_here: int = 0
     only_there: int = 0
+    p_adjusted: float | None = None
 
     @property
     def images(self) -> int:
@@ -41,11 +44,6 @@ class Comparison:
     def difference(self) -> float | None:
         """Robust accuracy minus the baseline's, in [-1, 1], over all common seeds."""
         return (self.only_here - self.only_there) / self.images if self.images else None
-
-    @property
-    def p_value(self) -> float | None:
-        """Exact McNemar test over all common seeds; images count once per seed."""
-        return mcnemar(self.only_here, self.only_there) if self.images else None
 
     def _pairs(self) -> Sequence[tuple[Standing, Standing]]:
         by_seed = {one.checkpoint.seed: one for one in self.baselines}
@@ -59,7 +57,9 @@ class Comparison:
 def comparisons(store: Store, baseline_of: Mapping[str, str]) -> Iterator[Comparison]:
     """Every trained defense beside its baseline, board by board.
 
-    Only rows that an adaptive protocol covers are compared, on the images that both cover.
+    Only rows that an adaptive protocol covers are compared, on the images that both cover, and
+    only where seed 0 is among them. Of two checkpoints of one defense, architecture, scale and
+    seed the one whose name comes first counts.
 
     Args:
         store: what was measured.
@@ -68,15 +68,25 @@ def comparisons(store: Store, baseline_of: Mapping[str, str]) -> Iterator[Compar
     for _, rows in sorted(rows_by_board(store).items(), key=lambda item: str(item[0])):
         adaptive = [row for row in rows if row.standing.is_adaptive and _trained(row)]
         groups: dict[tuple[str, str, str], dict[int, Row]] = {}
-        for row in adaptive:
+        for row in sorted(adaptive, key=lambda row: row.standing.checkpoint.name):
             record = row.standing.checkpoint
             key = (record.architecture, record.scale, record.defense)
             groups.setdefault(key, {}).setdefault(record.seed, row)
+        found = []
         for (architecture, scale, defense), mine in sorted(groups.items()):
             baseline = baseline_of.get(defense, "")
-            yield _compared(
-                defense, baseline, mine, groups.get((architecture, scale, baseline), {})
-            )
+            theirs = groups.get((architecture, scale, baseline), {})
+            if 0 in mine:
+                found.append(_compared(defense, baseline, mine, theirs))
+        yield from _adjusted(found)
+
+
+def _adjusted(found: Sequence[Comparison]) -> Iterator[Comparison]:
+    tested = [one for one in found if one.images]
+    raw = [mcnemar(one.only_here, one.only_there) for one in tested]
+    values = dict(zip(map(id, tested), holm(raw), strict=True))
+    for one in found:
+        yield replace(one, p_adjusted=float(values[id(one)])) if one.images else one
 
 
 def _trained(row: Row) -> bool:

@@ -11,6 +11,7 @@ from sqlalchemy import Column, Connection, MetaData, Table, Text, inspect, selec
 
 from harness.errors import HarnessError
 from harness.store.database import Database
+from harness.store.finished import is_finished
 from harness.store.schema import HEAD
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def bring_up_to_date(database: Database, *, create: bool) -> None:
     """Create the tables of an empty database or migrate an older one; one process does it once.
 
     Raises:
-        HarnessError: it belongs to another program or to a newer harness, or may not be changed.
+        HarnessError: it belongs to another program or to a newer harness, or may not be changed,
+            as a finished file may not.
     """
     with database.reading() as connection:
         found = revision_of(connection)
@@ -38,6 +40,12 @@ def bring_up_to_date(database: Database, *, create: bool) -> None:
         raise HarnessError(
             f"the database {database.where} was written by a newer harness (schema {found}, this "
             f"one knows up to {HEAD}): upgrade the harness, or name another file."
+        )
+    if found and database.path is not None and is_finished(database.path):
+        raise HarnessError(
+            f"the finished database {database.where} has schema {found}, not {HEAD}, and nobody "
+            "writes it any more: read it with the version of the harness that it came with, or "
+            "name another file."
         )
     if database.is_read_only or not (found or create):
         raise HarnessError(

@@ -244,7 +244,7 @@ def _capabilities(value: Any) -> None:
         allowed = (int, float) if isinstance(default, float) else (type(default),)
         if field.name == "classes":
             allowed = (int,)
-        if type(given) not in allowed:
+        if type(given) not in allowed or _is_vast(given):
             raise TypeError(f"capability {field.name} is {given!r:.80}")
     _integer(found.classes, "classes", least=1, most=1_000_000)
     _integer(found.auxiliary, "auxiliary", most=10_000)
@@ -276,14 +276,19 @@ def _integer(value: Any, what: str, *, least: int = 0, most: int = rows.LARGEST_
 def _value(value: Any, what: str) -> None:
     if isinstance(value, str):
         _text(value, what, _PROSE)
-    elif not isinstance(value, int | float):
+    elif not isinstance(value, int | float) or _is_vast(value):
         raise TypeError(f"{what} is {value!r:.80}")
 
 
 def _numbers(values: Any, what: str) -> None:
     for number in _sequence(values, what, most=_MOST_EPOCHS):
-        if type(number) not in (int, float):
+        if type(number) not in (int, float) or _is_vast(number):
             raise TypeError(f"{what} holds {number!r:.80}")
+
+
+def _is_vast(number: float) -> bool:
+    """A whole number of JSON has no bound, and no float may hold it."""
+    return isinstance(number, int) and abs(number) > rows.LARGEST_INTEGER
 
 
 def _entries(value: Any, what: str) -> dict[str, Any]:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
 from tiny_exhibits import SHAPE, THREAT, Pixels, exhibit_of, images_and_labels
 
 from harness.analysis import exhibit as module
 from harness.analysis.analysis import ANALYSES
 from harness.analysis.exhibit import PGD_20, look, pgd_20
+from harness.outputs import Outputs
 
 
 def test_every_analysis_of_the_papers_is_registered():
@@ -78,3 +82,17 @@ def test_a_look_in_blocks_is_one_look(monkeypatch):
     monkeypatch.setattr(module, "BLOCK", 5)
 
     assert torch.equal(look(exhibit.model, exhibit.images).features, whole.features)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+@pytest.mark.parametrize("name", ["relationship_score", "exclusion_alignment"])
+def test_features_that_are_no_numbers_give_no_score(name, number):
+    class Spoilt(Pixels):
+        def forward(self, images):
+            found = super().forward(images)
+            return Outputs(found.logits, features=found.features * number)
+
+    (reading,) = ANALYSES[name].read(exhibit_of(Spoilt()))
+
+    assert reading.values == {}
+    assert "infinite or not a number" in reading.note

@@ -117,7 +117,7 @@ def test_without_features_training_images_or_certainty_it_is_not_run():
 
     assert (reading.on, reading.values) == ("clean", {})
     assert reading.note.startswith("not run: 'tiny' returns no features")
-    assert "harness data digits" in elsewhere.note
+    assert "harness data fetch digits" in elsewhere.note
     assert "the model is random" in random.note
 
 

@@ -8,9 +8,12 @@ from dataclasses import replace
 import pytest
 
 from harness.analysis.exhibit import PGD_20
+from harness.attacks.attack import parse_attack
 from harness.campaign import Subjects
-from harness.campaign.analysis import missing, worst_attack
+from harness.campaign.analysis import _can_be_run, missing, worst_attack
 from harness.data import dataset, load
+from harness.errors import ModelError
+from harness.evaluation.exhibition import Exhibited
 from harness.identity import CLEAN, Measurement
 from harness.store.store import Store
 
@@ -104,19 +107,117 @@ def test_a_board_without_attacks_gets_pgd_20(stored, harness):
 
 
 def test_a_worse_attack_makes_only_what_follows_it_missing():
-    one = Measurement("c", "d", "i", None, 0, 10, "angular_margins", "old", {"mean": (1.0,)})
+    clean = Measurement("c", "d", "i", None, 0, 10, "angular_margins", "clean", {"mean": (1.0,)})
+    one = replace(clean, on="old")
     timed = replace(one, analysis="training_time", on="training")
     failed = replace(one, analysis="overfitting_gap", on="clean", values={})
     names = ("angular_margins", "training_time", "overfitting_gap")
 
     def lacking(attack, **asked):
         asked = {"seed": 0, "examples": 10} | asked
-        return missing([one, timed, failed], names, attack=attack, **asked)
+        return missing([clean, one, timed, failed], names, attack=attack, **asked)
 
     assert lacking("old") == ("overfitting_gap",)  # what was not run is tried again
     assert lacking("new") == ("angular_margins", "overfitting_gap")
     assert lacking("old", examples=9) == names
     assert lacking("old", seed=1) == names
+
+
+def test_clean_images_of_another_number_that_took_the_place_are_looked_at_again(stored, harness):
+    with Store.open() as store:
+        measured = store.checkpoint("plain")
+    harness("analyse", "plain", *QUICK)
+    with Store.open() as store:  # as with fewer images, under which another attack is the worst
+        (clean,) = [one for one in store.measurements(measured.digest) if one.on == "clean"]
+        store.record_measurement(replace(clean, examples=5))
+    (row,) = harness("analyse", "plain", *QUICK, "--json").json()
+
+    forms = [one["on"] for one in row["measurements"] if one["analysis"] == "angular_margins"]
+    assert forms[0] == "clean"
+    assert len(forms) == 2
+
+
+def test_what_could_not_be_measured_is_forgotten_once_it_was(stored, harness):
+    with Store.open() as store:
+        record = store.checkpoint("plain")
+    harness("analyse", "plain", *QUICK)
+    with Store.open() as store:
+        (timed,) = [o for o in store.measurements(record.digest) if o.analysis == "training_time"]
+        store.record_measurement(replace(timed, on="clean", values={}, note="not run: too early"))
+    found = harness("analyse", "plain", *QUICK)
+
+    assert "nothing to do" in found.err
+    assert "too early" not in found.out
+
+
+def test_a_retry_that_measured_nothing_takes_no_number_s_place(stored, harness, monkeypatch):
+    harness("analyse", "plain", *QUICK)
+    with Store.open() as store:
+        before = store.measurements(store.checkpoint("plain").digest)
+
+    def nothing(work):
+        emptied = [replace(one, values={}, note="not run: no reason") for one in before]
+        return Exhibited(work.record.digest, tuple(emptied))
+
+    monkeypatch.setattr("harness.campaign.analysis.exhibit", nothing)
+    harness("analyse", "plain", *QUICK, "--seed", 1)  # another seed: all of it is wanted again
+    with Store.open() as store:
+        assert store.measurements(store.checkpoint("plain").digest) == before
+
+
+def test_the_worst_attack_is_made_again_only_where_its_images_are_looked_at(
+    stored, harness, monkeypatch
+):
+    made = []
+
+    def watched(worst, *_):
+        made.append(worst.spec)
+        raise ModelError("raised", "the attack was made again")
+
+    monkeypatch.setattr("harness.evaluation.exhibition.again", watched)
+    common = ("--examples", 10, "--workers", 1)
+    timed = harness("analyse", "plain", "--analysis", "training_time", *common)
+    assert (timed.code, made) == (0, [])
+    followed = harness("analyse", "plain", "--analysis", "angular_margins", *common)
+    assert (followed.code, len(made)) == (1, 1)
+
+
+def test_the_same_attack_with_another_seed_is_another_worst_one(subjects):
+    store, group = subjects
+    record, threat = group.records[0], group.dataset.threat
+    first = worst_attack(store, group, record, threat, 10)
+    again = replace(first, seed=1)
+
+    assert (first.label, again.label) == (first.spec.label, f"{first.spec.label}, seed 1")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attack": "of_another_harness"},
+        {"parameters": (("strides", 3),)},
+        {"parameters": (("steps", 10**12),)},
+        {"parameters": (("loss", "ce"),)},
+        {"surface": "backside"},
+        {"loss": "gain"},
+    ],
+)
+def test_an_attack_that_nobody_could_ask_for_here_is_not_the_worst(subjects, changes):
+    store, group = subjects
+    record, threat = group.records[0], group.dataset.threat
+    worst = worst_attack(store, group, record, threat, 10)
+    (outcome, *_) = [
+        one for one in store.outcomes(record.digest) if one.job.attack.hash == worst.spec.hash
+    ]
+    assert _can_be_run(worst.spec)
+    with Store.open() as opened:
+        spec = replace(parse_attack("pgd"), **changes)
+        everything = tuple(outcome.attacked)
+        opened.record(
+            replace(outcome, job=replace(outcome.job, attack=spec), broken=everything, columns={})
+        )
+
+        assert worst_attack(opened, group, record, threat, 10) == worst
 
 
 def test_a_model_from_elsewhere_says_what_cannot_be_measured(harness, add):

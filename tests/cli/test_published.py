@@ -36,6 +36,15 @@ def test_every_defense_is_trained_with_three_seeds_and_seed_0_is_put_under_every
     assert all("adaptive_gradient" in words for words in further)
 
 
+@pytest.mark.parametrize("name", ["digits", "cifar10"])
+def test_nothing_is_attacked_before_every_surrogate_is_trained(name):
+    kinds = [command[0] for group in STAGES[name]() for command in group]
+    first = kinds.index("eval")
+
+    assert set(kinds[:first]) == {"train"}
+    assert "train" not in kinds[first:]
+
+
 def test_thin_networks_are_those_that_the_catalogue_has():
     assert set(module.THIN) <= set(DEFENSES)
 
@@ -82,7 +91,8 @@ def test_a_command_that_fails_is_named_and_the_rest_is_done(without_work, tmp_pa
     found = run(tmp_path)
     assert found.exit_code == 1
     assert "failed: harness list nonsense" in found.output
-    assert is_finished(tmp_path / "results.db")
+    assert "nothing was finished" in found.output
+    assert not (tmp_path / "results.db").exists()
 
 
 def test_a_database_of_somebody_s_own_is_not_replaced(without_work, tmp_path):
@@ -91,4 +101,5 @@ def test_a_database_of_somebody_s_own_is_not_replaced(without_work, tmp_path):
     found = run(tmp_path, "--only", "digits")
     assert isinstance(found.exception, HarnessError)
     assert "was not made by this program" in str(found.exception)
+    assert not (tmp_path / "work").exists()  # said before hours of work
     assert (tmp_path / "results.db").read_bytes() == before

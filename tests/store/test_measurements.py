@@ -124,6 +124,7 @@ def test_merging_adds_measurements_and_keeps_our_own(store, theirs):
         *("\"on\"=x'00'", "\"on\"='line' || char(7)", "note=x'00'", "created='yesterday'"),
         *("\"values\"='[1]'", "\"values\"='1'", '"values"=\'{"a": ["b"]}\'', "\"values\"='{'"),
         *('"values"=\'{"a": 1}\'', '"values"=\'{"a": [true]}\'', "norm='l7'", "epsilon='16/510'"),
+        f'"values"=\'{{"a": [{10**400}]}}\'',
     ],
 )
 def test_a_hostile_measurement_is_refused_and_nothing_is_merged(store, theirs, change):

@@ -224,6 +224,10 @@ def test_a_missing_source_is_named(store: Store, tmp_path: Path) -> None:
         ('UPDATE checkpoint SET training=\'{"best_weights": "../../net"}\'', "best_weights"),
         ("UPDATE checkpoint SET training='{\"best_weights\": 0}'", "best_weights"),
         ("UPDATE checkpoint SET settings='{\"beta\": [1]}'", "beta"),
+        (
+            "UPDATE checkpoint SET training='{\"best_epoch\": 1' || hex(zeroblob(200)) || '}'",
+            "best_epoch",
+        ),
         ('UPDATE plan SET attacks=\'[["pgd", "correct"]]\'', "attack"),
         ("UPDATE plan SET attacks='[1]'", "attack"),
         ("UPDATE failure SET message=x'00ff'", "message"),

@@ -10,6 +10,7 @@ from harness.claims import claims
 from harness.errors import HarnessError
 from harness.identity import Finding, Measurement
 from harness.store import revisions
+from harness.store.finished import finish
 from harness.store.store import Store
 
 DIGEST, IMAGES = "d" * 64, "f" * 64
@@ -88,3 +89,15 @@ def test_a_database_of_schema_0002_is_not_merged_before_its_own_machine_updated_
     ours = shutil.copy(new_database, tmp_path / "ours.db")
     with Store.open(ours) as store, pytest.raises(HarnessError, match="schema 0002"):
         store.merge(path)
+
+
+def test_a_finished_database_of_an_older_schema_sends_nobody_to_a_command_that_cannot_help(
+    of_0002, path, tmp_path
+):
+    finish(path, tmp_path / "finished.db")
+    before = (tmp_path / "finished.db").read_bytes()
+    with pytest.raises(HarnessError, match=r"finished database .* has schema 0002") as refused:
+        Store.open(tmp_path / "finished.db", create=False, read_only=True)
+
+    assert "harness eval" not in str(refused.value)
+    assert (tmp_path / "finished.db").read_bytes() == before
