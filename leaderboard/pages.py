@@ -161,7 +161,7 @@ def _about(record: CheckpointRecord) -> tuple[Facts, ...]:
         ("Settings of the defense", _facts(record.settings)),
         ("Architecture", (*_architecture_facts(record), *_facts(record.architecture_settings))),
         ("Recipe", _facts(record.recipe)),
-        ("Training", tuple(_training_fact(key, entry) for key, entry in record.training.items())),
+        ("Training", _training_facts(record.training)),
         ("Paper", _paper_facts(record.paper)),
     )
     return tuple(Facts(title, facts) for title, facts in groups if facts)
@@ -188,11 +188,21 @@ def _architecture_facts(record: CheckpointRecord) -> tuple[Fact, ...]:
 
 
 def _facts(mapping: Mapping[str, object]) -> tuple[Fact, ...]:
-    return tuple(Fact(name, text) for name, text in wording.settings(mapping))
+    """What was set; an empty word means "none" and has no line."""
+    return tuple(Fact(name, text) for name, text in wording.settings(mapping) if text)
 
 
 def _paper_facts(paper: Mapping[str, str]) -> tuple[Fact, ...]:
     return tuple(Fact(key, text, wording.link(key, text)) for key, text in paper.items() if text)
+
+
+def _training_facts(training: Mapping[str, object]) -> tuple[Fact, ...]:
+    """Without what there is none of: no teacher, no collapse."""
+    return tuple(
+        _training_fact(key, entry)
+        for key, entry in training.items()
+        if entry != "" and (key, entry) != ("collapsed_at", 0)
+    )
 
 
 def _training_fact(key: str, entry: object) -> Fact:

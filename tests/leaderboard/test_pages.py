@@ -22,7 +22,7 @@ from harness.identity import CORRECT, Capabilities
 from harness.standings.levels import DIAGNOSTICS
 from leaderboard import wording
 from leaderboard.evaluations import Row
-from leaderboard.pages import CheckpointPage, IndexPage, address
+from leaderboard.pages import CheckpointPage, IndexPage, _about, address
 from leaderboard.site import render
 
 
@@ -409,3 +409,16 @@ def test_pixels_from_files_are_not_said_to_be_generated_and_parts_have_no_mean()
 def test_corruptions_stay_on_the_page_of_their_checkpoint():
     parsed = with_corruptions(corrupted(record("another")))
     assert "Corrupted images" not in parsed.text
+
+
+def test_what_there_is_none_of_has_no_line():
+    plain = replace(
+        record(),
+        recipe={"drops": "", "epochs": 3},
+        training={"teacher": "", "collapsed_at": 0, "recipe": "digits"},
+    )
+    groups = {group.title: [fact.name for fact in group.facts] for group in _about(plain)}
+    assert groups["Recipe"] == ["epochs"]
+    assert groups["Training"] == ["recipe"]
+    groups = {g.title: g.facts for g in _about(replace(plain, training={"collapsed_at": 4}))}
+    assert [fact.name for fact in groups["Training"]] == ["collapsed at"]
