@@ -1,0 +1,40 @@
+"""The project's own results: one finished file, and the page that is made from it."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.claims import claims
+from harness.cli.results_page import results_page
+from harness.store.finished import is_finished
+from harness.store.store import Store
+
+HERE = Path(__file__).parents[1]
+FILE = HERE / "results.db"
+
+
+@pytest.fixture(scope="module")
+def results():
+    with Store.open(FILE, create=False, read_only=True) as store:
+        yield store
+
+
+def test_the_file_is_finished_and_read_without_a_trace(results):
+    assert is_finished(FILE)
+    assert FILE.read_bytes()[18:20] == b"\x01\x01"  # rollback journal
+    results.checkpoints()
+    assert not [path for path in HERE.iterdir() if path.name.startswith("results.db-")]
+
+
+def test_it_holds_every_claim(results):
+    assert sorted(map(repr, results.claims())) == sorted(map(repr, claims()))
+
+
+def test_the_page_is_what_the_file_says(results):
+    assert (HERE / "docs" / "results.md").read_text() == results_page(results)
+
+
+def test_no_path_of_a_machine_is_in_it():
+    content = FILE.read_bytes()
+    for hint in (b"/home/", b"/root/", b"/tmp/", b"/work/"):
+        assert hint not in content
