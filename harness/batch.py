@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -254,26 +255,11 @@ class Batch:
         return twin
 
     def _twin(self, network: Network, memory: Memory, computed: Mapping[str, object]) -> Batch:
-        twin = Batch(
-            network,
-            self.images,
-            self.labels,
-            budget=self.budget,
-            combine=self.combine,
-            generator=self.generator,
-            maximiser=self._maximiser,
-            negatives=self._negatives,
-            companion=self.companion,
-            epoch=self.epoch,
-            epochs=self.epochs,
-            step=self.step,
-            indices=self.indices,
-            memory=memory,
-            extras=self.extras,
-            precision=self.precision,
-        )
-        twin.survived = self.survived
-        twin.measures = self.measures
+        twin = copy(self)
+        for name, part in vars(Batch).items():
+            if isinstance(part, cached_property):
+                twin.__dict__.pop(name, None)
+        twin.network, twin.memory = network, memory
         twin.__dict__.update(computed)  # where cached properties keep their values
         return twin
 

@@ -86,7 +86,7 @@ def examine(work: Diagnosis) -> Examination:
     count = min(work.examples, len(data))
     images = data.batch(0, count).to(work.device)
     labels = data.labels[:count].to(work.device)
-    chosen = subset(_right(subject, images, labels))
+    chosen = subset(right(subject, images, labels).cpu())
     return Examination(
         model=subject.model,
         module=subject.model.module,
@@ -150,10 +150,11 @@ def _guides(work: Diagnosis) -> Guides | None:
     return guides(work.dataset, work.data_dir)
 
 
-def _right(subject: Subject, images: Tensor, labels: Tensor, size: int = 250) -> Tensor:
+def right(subject: Subject, images: Tensor, labels: Tensor, size: int = 250) -> Tensor:
+    """[N] bool, on the device of the labels: which images are right as they are."""
     with torch.no_grad():
         logits = [subject.model(batch).logits for batch in torch.split(images, size)]
-    return is_right(torch.cat(logits), labels).cpu()
+    return is_right(torch.cat(logits), labels)
 
 
 def _load(work: Diagnosis, record: CheckpointRecord) -> Subject:

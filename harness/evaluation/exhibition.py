@@ -11,18 +11,19 @@ import torch
 from torch import Tensor
 
 from harness.analysis.analysis import ANALYSES, Reading
-from harness.analysis.exhibit import BLOCK, Exhibit, Learnt, NotRun, View
+from harness.analysis.exhibit import Exhibit, Learnt, NotRun, View
 from harness.analysis.pictures import pictures
 from harness.attacks.attack import ATTACKS, run_attack
 from harness.attacks.geometry import Ball
-from harness.attacks.search import Search, is_right
+from harness.attacks.search import Search
 from harness.attacks.streams import Streams
 from harness.attacks.surface_text import DIGITS, surface_named
 from harness.data import dataset, is_here, load
 from harness.errors import HarnessError, ModelError
 from harness.evaluation.evaluate import NO_AIDS, Aids
+from harness.evaluation.examine import right
 from harness.evaluation.handle import Handle
-from harness.evaluation.subject import Subject, load_subject
+from harness.evaluation.subject import Subject, load_subject, subject_of
 from harness.evaluation.work import compute_exactly, guides, test_split
 from harness.identity import SHARD, AttackSpec, CheckpointRecord, Failure, Measurement
 from harness.models.network import Network
@@ -197,9 +198,7 @@ def again(
         VerificationError: it returned an image that is not allowed.
         ModelError: the model misbehaved.
     """
-    with torch.no_grad():
-        logits = torch.cat([subject.model(block).logits for block in torch.split(images, BLOCK)])
-    attackable = is_right(logits, labels)
+    attackable = right(subject, images, labels)
     adversarial = images.clone()
     broken: set[int] = set()
     for first in range(0, len(labels), SHARD):  # some attacks couple the images of a slice
@@ -260,9 +259,7 @@ def _load_best(work: Exhibition) -> Handle:
             "they stayed on another machine."
         )
     network = load_network(record, work.folder, dataset(work.dataset), weights=(file, sha256))
-    capabilities = record.capabilities
-    is_steered = capabilities.select or capabilities.strip
-    return Handle(network.to(work.device), capabilities.classes, has_gate=is_steered)
+    return subject_of(network.to(work.device), record.capabilities, None).model
 
 
 def _draw(work: Exhibition, shown: Exhibit) -> tuple[tuple[Path, ...], str]:

@@ -61,18 +61,19 @@ def load_subject(
         module, _ = foreign_model(record.model, dataset, record.model_sha256)
         load_foreign_weights(module, weights, record.name)
         module = opened(module.to(device), record.capabilities)
-        return _subject(module, record.capabilities, None)
+        return subject_of(module, record.capabilities, None)
     defense = composed(record)
     network = load_network(record, folder, dataset).to(device)
     loss = None
     if record.capabilities.training_loss:
         loss = TrainingLoss(_Climb(defense, network, record), len(defense.objective.needs))
-    return _subject(network, record.capabilities, loss)
+    return subject_of(network, record.capabilities, loss)
 
 
-def _subject(
+def subject_of(
     module: nn.Module, capabilities: Capabilities, training_loss: TrainingLoss | None
 ) -> Subject:
+    """A loaded module behind the handle that its capabilities ask for."""
     is_steered = capabilities.select or capabilities.strip
     has_gate = is_steered or isinstance(module, Relaxed)  # it softens without a gate too
     kind = RandomHandle if capabilities.is_random else Handle
