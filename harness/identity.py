@@ -154,11 +154,37 @@ class Job:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What may differ between two runs of a job without changing a bit of its outcome."""
+    """What may differ between two runs of a job without changing a bit of its outcome.
+
+    Args:
+        device: `cpu` or `cuda`.
+        batch_size: images of one pass.
+        workers: processes.
+        time_limit: seconds for one job, after which a model counts as hanging.
+    """
 
     device: str = "cpu"
     batch_size: int = 250
     workers: int = 1
+    time_limit: float = 7200.0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Which adversarial images of a job are kept, and in which file. Never part of its identity.
+
+    Args:
+        dtype: `uint8` or `float32`.
+        sha256: of the file, whose name it is; empty where no image is kept.
+        images: indices in the test split, in the order of the file.
+        lost: indices of the broken images that are not in it, since rounded to 8 bits inside the
+            ball they are right again.
+    """
+
+    dtype: str
+    sha256: str
+    images: tuple[int, ...]
+    lost: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,6 +202,7 @@ class Outcome:
         queries: forwards of a black-box attack.
         seconds: wall time.
         runtime: how it was run.
+        kept: the adversarial images, where they were asked for; the store does not hold it.
     """
 
     job: Job
@@ -187,6 +214,7 @@ class Outcome:
     queries: int = 0
     seconds: float = 0.0
     runtime: Runtime = field(default_factory=Runtime)
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True)

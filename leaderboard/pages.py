@@ -193,7 +193,11 @@ def _facts(mapping: Mapping[str, object]) -> tuple[Fact, ...]:
 
 
 def _paper_facts(paper: Mapping[str, str]) -> tuple[Fact, ...]:
-    return tuple(Fact(key, text, wording.link(key, text)) for key, text in paper.items() if text)
+    return tuple(
+        Fact(key.replace("_", " "), text, wording.link(key, text))
+        for key, text in paper.items()
+        if text
+    )
 
 
 def _training_facts(training: Mapping[str, object]) -> tuple[Fact, ...]:

@@ -12,10 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from harness.errors import HarnessError
 from harness.files import replace_file
+from harness.printable import printable
 from harness.standings import Board
 from harness.standings.corruptions import CorruptionStanding
 from leaderboard.pages import CheckpointPage, IndexPage, address, group_by_checkpoint
-from leaderboard.wording import printable
 
 MANIFEST = ".robust-harness-site.json"
 """Names the files that this program wrote into the folder: the only ones it replaces or removes."""

@@ -46,16 +46,6 @@ _PLAIN_SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
 _DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 _ARXIV = re.compile(r"\d{4}\.\d{4,5}(v\d+)?|[a-z-]+(\.[A-Z]{2})?/\d{7}(v\d+)?")
 _WEB = re.compile(r"https://[^\s<>\"'`\\]+")
-# No HTML: control characters but tab and newline, and lone surrogates. No name: marks that reverse
-# the text after them.
-_CONTROLS = {*range(32), *range(127, 160), *range(0xD800, 0xE000)} - {9, 10}
-_REVERSING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
-_UNPRINTABLE = dict.fromkeys(_CONTROLS | _REVERSING, "\ufffd")
-
-
-def printable(text: str) -> str:
-    """The text with U+FFFD for each character that no page may hold; still to be escaped."""
-    return text.translate(_UNPRINTABLE)
 
 
 def slug(name: str) -> str:

@@ -46,7 +46,7 @@ IDENTITY: dict[str, Any] = {
 }
 """Every field of a job, with another value than `JOB` has."""
 
-RUNTIME: dict[str, Any] = {"device": "cuda", "batch_size": 7, "workers": 3}
+RUNTIME: dict[str, Any] = {"device": "cuda", "batch_size": 7, "workers": 3, "time_limit": 60.0}
 """Every field of a runtime, with another value than the default."""
 
 SPEC: dict[str, Any] = {

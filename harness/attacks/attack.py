@@ -21,6 +21,9 @@ Run = Callable[..., None]
 Cost = Callable[[Mapping[str, Any]], tuple[int, int]]
 
 _LARGEST = sys.float_info.max
+_LONGEST = 2000
+"""Characters of an attack as text."""
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|nan|[+-]?inf")
 
 _EOT = "eot"
 """A parameter of every attack: passes per look, whose mean is climbed (attacks.md section 10)."""
@@ -191,6 +194,8 @@ def parse_attack(text: str) -> AttackSpec:
     Raises:
         HarnessError: as `attack_spec`, and for text that has not this form.
     """
+    if len(text) > _LONGEST:
+        raise HarnessError(f"an attack of {len(text)} characters: write at most {_LONGEST}.")
     match = re.fullmatch(r"\s*([A-Za-z0-9_]+)\s*(?:\((.*)\))?\s*", text)
     if match is None:
         raise HarnessError(f"'{text[:80]}' is no attack: write a name or NAME(KEY=VALUE,...).")
@@ -219,15 +224,15 @@ def split_outside_parentheses(text: str) -> list[str]:
 
 
 def parse_value(text: str) -> Value:
-    """Read true, false, a whole number, a decimal, or else a word."""
+    """Read true, false, a whole number, a decimal, or else a word.
+
+    `1_000` and digits of other scripts, which Python takes for numbers, are words.
+    """
     if text.lower() in {"true", "false"}:
         return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    if len(text) > _LONGEST or _NUMBER.fullmatch(text) is None:
+        return text
+    return int(text) if text.lstrip("+-").isdecimal() else float(text)
 
 
 def _loss(entry: Attack, surface: str, loss: str | None) -> str:

@@ -441,7 +441,7 @@ def _nothing(candidate: Tensor) -> Look:
 def _gradient(value: Tensor, candidate: Tensor, *, retain: bool = False) -> Tensor:
     try:
         (gradient,) = torch.autograd.grad(value.sum(), candidate, retain_graph=retain)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, ModelError):
         raise
     except Exception as error:
         raise ModelError(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from harness.attacks.attack import ATTACKS
 from harness.attacks.surface_text import split_surface
+from harness.campaign.pieces import failure_facts, job_facts
 from harness.campaign.pool import SURROGATES, others_of, pool_of
 from harness.campaign.request import (
     Estimate,
@@ -42,12 +43,16 @@ from harness.identity import (
     CheckpointRecord,
     Failure,
     Job,
+    Kept,
     Outcome,
     Plan,
     Runtime,
 )
 from harness.protocols import Target, check_wanted, needs_guides
+from harness.runlog import event
 from harness.standings import Question, Standing, losses, measure, still_right
+from harness.store.bits import pack
+from harness.store.kept import kept_folder, read_note, write_note
 from harness.store.store import Store
 
 logger = logging.getLogger("harness.campaign")
@@ -89,6 +94,8 @@ class Campaign:
         self._others = {r.digest: others_of(r, stored, folder) for r in subjects.records}
         self._wanted = {r.digest: self._asked(r) for r in subjects.records}
         self._failed: set[str] = set()
+        self._named = {r.digest: r for r in subjects.records}
+        self.kept: list[tuple[Job, Kept]] = []
 
     def remaining(self) -> list[tuple[CheckpointRecord, AttackSpec, int]]:
         """What is wanted and not stored: checkpoint, attack, how many images of the slice.
@@ -147,6 +154,7 @@ class Campaign:
                 work = [
                     piece for record in self._alive() for piece in self._work(record, stage(record))
                 ]
+                event("planned", kind="attacks", pieces=len(work))
                 if report:
                     report.planned(len(work))
                 if work:
@@ -277,6 +285,7 @@ class Campaign:
                 subjects.data_dir,
                 self.runtime,
                 self._surrogates(record, spec),
+                keep="" if spec == CLEAN else self.request.keep,
             )
 
     def _surrogates(
@@ -296,12 +305,42 @@ class Campaign:
     def _missing(
         self, record: CheckpointRecord, stage: Stage
     ) -> Iterator[tuple[AttackSpec, str, int, int]]:
-        """Attack, population, first and last image of every slice that is not stored."""
+        """Attack, population, first and last image of every slice that is not stored.
+
+        Where images are to be kept, also of those that are stored without them.
+        """
         coverage = self._store.coverage(checkpoint=record.digest, **self._scope())
         for spec, population in stage:
             covered = coverage.get((spec.hash, population), [])
             for first, last in missing_slices(covered, self.examples):
                 yield spec, population, first, last
+        if self.request.keep:
+            yield from self._unkept(record, stage)
+
+    def _unkept(
+        self, record: CheckpointRecord, stage: Stage
+    ) -> Iterator[tuple[AttackSpec, str, int, int]]:
+        """What is stored, in the very slices in which it is, without its images."""
+        for job, _ in self._stored(record, stage):
+            if read_note(kept_folder(self.subjects.folder), job, self.request.keep) is None:
+                yield job.attack, job.population, job.first, job.last
+
+    def _stored(self, record: CheckpointRecord, stage: Stage) -> list[tuple[Job, bytes]]:
+        """The stored slices of the attacks, and the packed bits of what was broken."""
+        specs = {(spec.hash, population): spec for spec, population in stage if spec != CLEAN}
+        found = self._store.slices(
+            checkpoint=record.digest,
+            images=self.subjects.data.identity,
+            threat=self.request.threat,
+        )
+        return [
+            (self._job(record, specs[key], one.population, one.first, one.last), one.broken)
+            for one in found
+            if (key := (one.attack, one.population)) in specs
+            and (one.dataset, one.seed, one.precision)
+            == (self.subjects.label, self.request.seed, PRECISION)
+            and one.last <= self.examples
+        ]
 
     def _population(self, record: CheckpointRecord, population: str) -> Bits:
         """[examples] bool: who is attacked, from what the store holds of the stages before."""
@@ -359,9 +398,27 @@ class Campaign:
         if isinstance(piece, Failure):
             self._failed.add(piece.checkpoint)
             self._store.record_failure(piece)
+            event("failed", **failure_facts(piece))
             return [piece]
         self._store.record(piece, description=describe(piece.job.attack), run=self._run)
+        event("job done", **job_facts(piece.job), seconds=round(piece.seconds, 3))
+        if piece.kept is not None:
+            self._keep(piece, piece.kept)
         return []
+
+    def _keep(self, piece: Outcome, kept: Kept) -> None:
+        """Note the images of what is stored; those of a re-run that broke others prove nothing."""
+        job, record = piece.job, self._named[piece.job.checkpoint]
+        stored = dict(self._stored(record, ((job.attack, job.population),)))
+        if stored.get(job) != pack(piece.broken):
+            logger.warning(
+                "%s: %s on images %d to %d broke other images than what is stored: none is kept.",
+                *(record.name, job.attack.label, job.first, job.last - 1),
+            )
+            return
+        write_note(kept_folder(self.subjects.folder), job, kept)
+        event("kept", **job_facts(job), dtype=kept.dtype, file=kept.sha256, lost=kept.lost)
+        self.kept.append((job, kept))
 
 
 def missing_slices(covered: Sequence[tuple[int, int]], examples: int) -> list[tuple[int, int]]:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.campaign.campaign import PRECISION, missing_slices
+from harness.campaign.pieces import failure_facts, job_facts
 from harness.campaign.request import Provenance, Report, Scope, Subjects
 from harness.corruptions import SOURCE, Corruption, corruption_named, severity_threat
 from harness.data.corruptions import Corrupted, corruption_source
 from harness.evaluation.work import Work, do
 from harness.executors.local import LocalExecutor
 from harness.identity import EVERY, AttackSpec, CheckpointRecord, Failure, Job, Outcome, Runtime
+from harness.runlog import event
 from harness.standings.corruptions import Cell, CorruptionStanding, measure_corruptions
 from harness.store.store import Store
 
@@ -92,6 +94,7 @@ class CorruptionCampaign:
                 work = [
                     piece for record in self._alive() for piece in list(self._work(record))[:most]
                 ]
+                event("planned", kind="corruptions", pieces=len(work))
                 report.planned(len(work))
                 if work:
                     self._start()
@@ -166,9 +169,11 @@ class CorruptionCampaign:
         if isinstance(piece, Failure):
             self._failed.add(piece.checkpoint)
             self._store.record_failure(piece)
+            event("failed", **failure_facts(piece))
             return [piece]
         spec = piece.job.attack
         self._store.record(piece, description=describe(spec), run=self._run)
+        event("job done", **job_facts(piece.job), seconds=round(piece.seconds, 3))
         return []
 
 

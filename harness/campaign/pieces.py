@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from harness.campaign.request import Provenance, Report, Subjects
 from harness.executors.local import LocalExecutor
-from harness.identity import Runtime
+from harness.identity import Failure, Job, Runtime
+from harness.runlog import event
 from harness.store.store import Store
 
 Piece = TypeVar("Piece")
@@ -40,6 +41,7 @@ def run_pieces(
     store.record_dataset(
         subjects.label, subjects.data.identity, len(subjects.data), subjects.dataset.classes
     )
+    event("planned", kind=kind, pieces=len(work))
     if report:
         report.planned(len(work))
     run = (
@@ -49,8 +51,35 @@ def run_pieces(
     )
     with LocalExecutor(runtime.workers) as executor:
         for found in executor.map(function, work):
+            if isinstance(found, Failure):
+                event("failed", kind=kind, **failure_facts(found))
+            else:
+                event("piece done", kind=kind)
             yield found
             if report:
                 report.done(kind, 0.0)
     if run is not None:
         store.finish_run(run)
+
+
+def job_facts(job: Job) -> dict[str, Any]:
+    """What a log says of a job: the whole key under which its outcome is stored."""
+    return {
+        "checkpoint": job.checkpoint,
+        "dataset": job.dataset,
+        "images": job.images,
+        "threat": str(job.threat),
+        "attack": job.attack.label,
+        "attack_hash": job.attack.hash,
+        "population": job.population,
+        "seed": job.seed,
+        "precision": job.precision,
+        "first": job.first,
+        "last": job.last,
+    }
+
+
+def failure_facts(failure: Failure) -> dict[str, Any]:
+    """What a log says of a failure."""
+    names = ("checkpoint", "dataset", "attack", "first", "last", "status", "message")
+    return {name: getattr(failure, name) for name in names} | {"threat": str(failure.threat)}

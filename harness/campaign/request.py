@@ -25,6 +25,7 @@ class EvaluationRequest:
         threat: instead of the dataset's default.
         seed: run seed of the random streams.
         restarts: the best attacks of the last stage -> one more stage, if the protocol has it.
+        keep: `uint8` or `float32` to keep the images that are broken, empty to keep none.
     """
 
     protocol: str
@@ -33,6 +34,7 @@ class EvaluationRequest:
     threat: ThreatModel
     seed: int = 0
     restarts: Callable[[Sequence[AttackSpec]], Wanted] | None = None
+    keep: str = ""
 
     @classmethod
     def of(

@@ -21,7 +21,9 @@ from harness.cli.search import search
 from harness.cli.show import show
 from harness.cli.site import site
 from harness.cli.train import train
+from harness.cli.verify import verify
 from harness.errors import HarnessError
+from harness.printable import printable
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -40,7 +42,7 @@ def harness() -> None:
 
 COMMANDS = (
     *(train, add, evaluate, search, diagnose, analyse, corrupt),
-    *(list_, show, results, remove, site, data, demo, museum),
+    *(list_, show, verify, results, remove, site, data, demo, museum),
 )
 
 for command in COMMANDS:
@@ -64,4 +66,4 @@ def main() -> None:
 
 
 def _complain(message: str) -> None:
-    click.echo(f"harness: {message}", err=True)
+    click.echo(f"harness: {printable(message)}", err=True)

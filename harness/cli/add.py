@@ -16,12 +16,16 @@ from harness.cli import options
 )
 @click.option("--weights", required=True, type=click.Path(path_type=Path), help="State dict.")
 @click.option("--dataset", required=True, help="What it decides on.")
+@click.option(
+    "--card", type=click.Path(path_type=Path), help="YAML: paper, extra_data, note; see below."
+)
 @options.everywhere
 def add(
     name: str,
     model: str,
     weights: Path,
     dataset: str,
+    card: Path | None,
     db: str | None,
     device: str,
     quiet: bool,
@@ -36,18 +40,31 @@ def add(
 
     One forward pass is recorded: hard operations, hidden heads, randomness and other signs that
     standard attacks would see a wrong gradient are printed with the attacks that answer them.
+
+    A card may say where the model comes from: `paper` with `title`, `authors`, `venue`, `year`,
+    `arxiv` and `url`, `extra_data` (what else it was trained on) and `note`. It is shown as text.
     """
-    del device
+    from dataclasses import replace
+
+    from harness.cards import read_card
     from harness.data import dataset as dataset_named
     from harness.evaluation.recording import explained
     from harness.evaluation.third_party import added_record
+    from harness.runlog import event
 
     options.speak(quiet=quiet, verbose=verbose)
     options.check_new_name(name)
+    paper = read_card(card) if card else {}
     known = dataset_named(dataset)
-    with options.open_store(db) as store, options.models_print_to_stderr():
+    with (
+        options.open_store(db) as store,
+        options.logged(store, "add", device=options.chosen_device(device)),
+        options.models_print_to_stderr(),
+    ):
         record = added_record(name, model, weights, known, options.checkpoint_folder(store))
+        record = replace(record, paper=paper)
         store.add_checkpoint(record)
+        event("added", name=name, checkpoint=record.digest, weights=record.weights_sha256)
     seen = record.capabilities
     if not quiet:
         click.echo(

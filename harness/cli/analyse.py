@@ -56,8 +56,10 @@ def analyse(context: click.Context, /, **given: Any) -> None:
     with options.open_store(given["db"], create=False) as store:
         groups = _groups(store, given)
         came: dict[str, Any] = {}
-        for group, threat in groups:
-            came |= _run(store, group, threat, given)
+        device = options.chosen_device(given["device"])
+        with options.logged(store, "analyse", device=device, seed=given["seed"]):
+            for group, threat in groups:
+                came |= _run(store, group, threat, given)
         found = [
             (record, _asked(measurements, given["analysis"]))
             for group, threat in groups

@@ -37,6 +37,7 @@ Standings = list[tuple["CorruptionCampaign", "CheckpointRecord", "CorruptionStan
 @click.option("--examples", type=POSITIVE, default=1000, metavar="N", help="Default: 1000.")
 @click.option("--batch-size", type=POSITIVE, default=100, metavar="N", help="Default: 100.")
 @click.option("--workers", type=POSITIVE, metavar="N", help="Default: one per processor.")
+@options.TIME_LIMIT
 @options.JSON
 @options.NO_DOWNLOAD
 @options.everywhere
@@ -50,7 +51,9 @@ def corrupt(context: click.Context, /, **given: Any) -> None:
     options.speak(quiet=given["quiet"], verbose=given["verbose"])
     with options.open_store(given["db"], create=False) as store:
         campaigns = _campaigns(store, given)
-        failures = execute(campaigns, quiet=given["quiet"])
+        device = options.chosen_device(given["device"])
+        with options.logged(store, "corrupt", device=device):
+            failures = execute(campaigns, quiet=given["quiet"])
         standings: Standings = [
             (campaign, record, None if record.digest in failures else campaign.standing(record))
             for campaign in campaigns

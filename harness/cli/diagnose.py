@@ -51,11 +51,13 @@ def diagnose(context: click.Context, /, **given: Any) -> None:
     options.speak(quiet=given["quiet"], verbose=given["verbose"])
     with options.open_store(given["db"], create=False) as store:
         groups = _groups(store, given)
-        failures = {
-            failure.checkpoint: failure
-            for group, threat in groups
-            for failure in _run(store, group, threat, given)
-        }
+        device = options.chosen_device(given["device"])
+        with options.logged(store, "diagnose", device=device, seed=given["seed"]):
+            failures = {
+                failure.checkpoint: failure
+                for group, threat in groups
+                for failure in _run(store, group, threat, given)
+            }
         found = [
             (record, findings_of(store, group, record, threat))
             for group, threat in groups

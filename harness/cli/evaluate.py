@@ -43,7 +43,14 @@ AFTER_ADAPTIVE = ("D20", "D21")
     "--batch-size", type=POSITIVE, default=100, metavar="N", help="Default: 100, a slice."
 )
 @click.option("--workers", type=POSITIVE, metavar="N", help="Default: one per processor.")
+@options.TIME_LIMIT
 @options.JSON
+@click.option(
+    "--keep-adversarial",
+    type=click.Choice(["uint8", "float32"]),
+    metavar="TYPE",
+    help="Keep broken images: uint8 or float32.",
+)
 @click.option("--bits", type=click.Path(path_type=Path), metavar="FILE.npz", help="Per-image bits.")
 @options.NO_DOWNLOAD
 @options.DRY_RUN
@@ -60,9 +67,12 @@ def evaluate(context: click.Context, /, **given: Any) -> None:
         if given["dry_run"]:
             _estimate(campaigns, as_json=given["as_json"])
             return
-        failures = execute(campaigns, quiet=given["quiet"])
-        for campaign in campaigns:
-            _diagnose(store, campaign, failures, given)
+        runtime = campaigns[0].runtime
+        facts = {"seed": given["seed"], "workers": runtime.workers}
+        with options.logged(store, "eval", device=runtime.device, **facts):
+            failures = execute(campaigns, quiet=given["quiet"])
+            for campaign in campaigns:
+                _diagnose(store, campaign, failures, given)
         standings = [
             (campaign, record, None if record.digest in failures else campaign.standing(record))
             for campaign in campaigns
@@ -75,8 +85,26 @@ def evaluate(context: click.Context, /, **given: Any) -> None:
         click.echo(json.dumps(found, indent=2))
     else:
         _print(standings, failures, quiet=given["quiet"])
+    for campaign in campaigns:
+        _tell_kept(campaign, quiet=given["quiet"])
     if failures:
         context.exit(1)
+
+
+def _tell_kept(campaign: Campaign, *, quiet: bool) -> None:
+    """How many images are kept, and which are right again when rounded."""
+    if not campaign.kept:
+        return
+    images = sum(len(kept.images) for _, kept in campaign.kept)
+    lost = sum(len(kept.lost) for _, kept in campaign.kept)
+    options.say(
+        f"{campaign.dataset}: {images} adversarial images kept as {campaign.request.keep}"
+        + (f"; {lost} are right again when rounded, and not kept:" if lost else "."),
+        quiet=quiet,
+    )
+    for job, kept in campaign.kept:
+        if kept.lost:
+            options.say(f"  {job.attack.label}: {', '.join(map(str, kept.lost))}", quiet=quiet)
 
 
 def _campaigns(store: Store, given: dict[str, Any]) -> list[Campaign]:
@@ -121,10 +149,12 @@ def groups_of(store: Store, given: dict[str, Any]) -> list[tuple[Subjects, Threa
 
 
 def _campaign(store: Store, given: dict[str, Any], subjects: Subjects) -> Campaign:
+    from dataclasses import replace
+
     from harness.campaign import Campaign
 
     threat = options.chosen_threat(given["norm"], given["epsilon"], subjects.dataset.threat)
-    request = _request(given, threat)
+    request = replace(_request(given, threat), keep=given["keep_adversarial"] or "")
     runtime = options.chosen_runtime(given)
     command = f"eval {request.protocol or 'custom'}, {threat}, {len(subjects.records)} checkpoints"
     provenance = options.provenance(command, runtime.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import click
 from harness import __version__
 from harness.errors import HarnessError
 from harness.identity import Runtime, Value
+from harness.printable import printable
 
 if TYPE_CHECKING:
     from harness.campaign import Provenance
@@ -36,6 +38,12 @@ DATA_DIR = click.option(
 NO_DOWNLOAD = click.option("--no-download", is_flag=True, help="Never fetch missing data.")
 NORM = click.option("--norm", metavar="NORM", help="linf or l2; default: the dataset's.")
 EPSILON = click.option("--epsilon", metavar="E", help="Such as 8/255; default: the dataset's.")
+TIME_LIMIT = click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help=f"Of one job. Default: {Runtime.time_limit:.0f}.",
+)
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would run and how long.")
 
 
@@ -75,8 +83,34 @@ def checkpoint_folder(store: Store) -> Path:
     return beside / "checkpoints"
 
 
+@contextlib.contextmanager
+def logged(store: Store, command: str, *, device: str, **facts: Any) -> Iterator[None]:
+    """Keep a log of the body in `logs/` beside the database, or in the working folder.
+
+    Args:
+        store: what is written.
+        command: its name.
+        device: `cpu` or `cuda`.
+        facts: seeds and what else the first line should say.
+    """
+    import torch
+
+    from harness.runlog import run_log
+
+    beside = store.path.resolve().parent if store.path else Path.cwd()
+    made = {
+        "line": sys.argv,
+        "database": store.where,
+        "versions": versions(),
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+    }
+    with run_log(beside / "logs", command, **made, **facts):
+        yield
+
+
 def chosen_runtime(given: Mapping[str, Any]) -> Runtime:
-    """Device, batch size and workers: one per processor, on a GPU one.
+    """Device, batch size, time limit and workers: one per processor, on a GPU one.
 
     Raises:
         HarnessError: as `chosen_device`.
@@ -85,7 +119,8 @@ def chosen_runtime(given: Mapping[str, Any]) -> Runtime:
 
     device = chosen_device(given["device"])
     workers = given["workers"] or (processors() if device == "cpu" else 1)
-    return Runtime(device, given.get("batch_size") or Runtime.batch_size, workers)
+    size = given.get("batch_size") or Runtime.batch_size
+    return Runtime(device, size, workers, given.get("time_limit") or Runtime.time_limit)
 
 
 def provenance(command: str, device: str) -> Provenance:
@@ -125,8 +160,13 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Value]:
             raise HarnessError(f"'{text[:80]}' is no setting: write KEY=VALUE.")
         if key in found:
             raise HarnessError(f"--set {key} is given twice.")
-        found[key] = parse_value(value)
-        if isinstance(found[key], int) and abs(int(found[key])) > LARGEST:
+        number = found[key] = parse_value(value)
+        if isinstance(number, float) and math.isnan(number):
+            raise HarnessError(
+                f"--set {key}=nan is no number: what a setting takes must lie in its range "
+                "(harness show DEFENSE)."
+            )
+        if isinstance(number, int | float) and abs(number) > LARGEST:
             raise HarnessError(f"--set {key}={value[:20]}... is too large: no setting takes that.")
     return found
 
@@ -157,21 +197,33 @@ def models_print_to_stderr() -> Iterator[None]:
         yield
 
 
+class _Printable(logging.Formatter):
+    """Messages name what is stored and what files hold."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def speak(*, quiet: bool, verbose: bool) -> None:
     """Send the library's messages to stderr."""
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     logger = logging.getLogger("harness")
     if not logger.handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(_Printable("%(message)s"))
         logger.addHandler(handler)
     logger.setLevel(level)
+
+
+def tell(message: str) -> None:
+    """A line of results on stdout; a terminal obeys some of what texts may hold."""
+    click.echo(printable(message))
 
 
 def say(message: str, *, quiet: bool = False) -> None:
     """A line for the person, on stderr, so that stdout stays for results."""
     if not quiet:
-        click.echo(message, err=True)
+        click.echo(printable(message), err=True)
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from harness.runlog import event
+
 _PLAIN_EVERY = 30.0
 """Seconds between two plain lines."""
 
@@ -81,6 +83,7 @@ class TrainingDisplay:
 
     def started(self, epochs: int, steps: int, resumed_at: int) -> None:
         self._epochs, self._steps = epochs, steps
+        event("planned", name=self._name, epochs=epochs, steps=steps, resumed_at=resumed_at)
         if resumed_at:
             self._display.line(
                 f"{self._name}: goes on after {resumed_at} of {epochs * steps} steps"
@@ -95,6 +98,7 @@ class TrainingDisplay:
             self._display.advance(f"{self._name} epoch {epoch}/{self._epochs}", done, total)
 
     def finished_epoch(self, epoch: int, loss: float, seconds: float) -> None:
+        event("epoch done", name=self._name, epoch=epoch, loss=loss, seconds=round(seconds, 3))
         self._display.line(
             f"{self._name}: epoch {epoch}/{self._epochs}  loss {loss:.4f}  {seconds:.1f} s"
         )

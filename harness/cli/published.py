@@ -159,13 +159,14 @@ def _check_replaceable(out: Path) -> None:
 
 def _finish(database: Path, out: Path, table: Path) -> None:
     from harness.cli.results_page import results_page
+    from harness.models.weights import write_whole
     from harness.store.finished import finish
     from harness.store.store import Store
 
     _check_replaceable(out)  # hours have passed
     finish(database, out)
     with Store.open(out, create=False, read_only=True) as store:
-        table.write_text(results_page(store), encoding="utf-8")
+        write_whole(table, results_page(store).encode())
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB; {table}")
 
 

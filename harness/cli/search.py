@@ -51,7 +51,9 @@ def search(context: click.Context, /, **given: Any) -> None:
     options.speak(quiet=given["quiet"], verbose=given["verbose"])
     with options.open_store(given["db"], create=False) as store:
         groups = subjects_of(store, chosen(store, given), given)
-        found = [entry for group in groups for entry in _searched(store, group, given)]
+        device = options.chosen_device(given["device"])
+        with options.logged(store, "search", device=device, seed=given["seed"]):
+            found = [entry for group in groups for entry in _searched(store, group, given)]
     if given["as_json"]:
         click.echo(json.dumps(found, indent=2))
     else:
@@ -90,6 +92,7 @@ def _hunt(
     from harness.cli.progress import CampaignDisplay, Display
     from harness.evaluation.attack_search import Hunt
     from harness.executors.local import LocalExecutor
+    from harness.runlog import event
 
     runtime = options.chosen_runtime(given)
     work = [
@@ -114,6 +117,7 @@ def _hunt(
             for digest, result in executor.map(_named_hunt, work):
                 report.done("search", 0.0)
                 found[digest] = result
+                event("searched", checkpoint=digest, found=type(result).__name__)
     return found
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.options import tell
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def show(name: str, db: str | None, device: str, quiet: bool, verbose: bool) -> 
     for row in corrupted:
         _show_corruptions(row)
     if not found:
-        click.echo(f"\nNot evaluated yet. Next: harness eval {name} --adaptive")
+        tell(f"\nNot evaluated yet. Next: harness eval {name} --adaptive")
 
 
 def _nothing(name: str, checkpoints: Iterable[str]) -> HarnessError:
@@ -74,7 +75,7 @@ def _show_checkpoint(record: CheckpointRecord) -> None:
     from harness.cli.tables import table
 
     source = record.defense or record.model
-    click.echo(f"{record.name}: {source} on {record.dataset}, {record.threat}")
+    tell(f"{record.name}: {source} on {record.dataset}, {record.threat}")
     facts = {
         "architecture": record.architecture,
         "parameters": f"{record.parameters:,}",
@@ -86,6 +87,7 @@ def _show_checkpoint(record: CheckpointRecord) -> None:
         **{f"recipe {key}": str(value) for key, value in record.recipe.items()},
         **{f"training {key}": str(value) for key, value in record.training.items()},
         **dict(record.composition),
+        **{f"paper {key.replace('_', ' ')}": value for key, value in record.paper.items()},
     }
     table("", ("key", "value"), [[key, value] for key, value in facts.items() if value])
 
@@ -93,7 +95,7 @@ def _show_checkpoint(record: CheckpointRecord) -> None:
 def _show_standing(standing: Standing) -> None:
     from harness.cli.tables import percent, standings_table, table
 
-    click.echo("")
+    tell("")
     standings_table([(standing.checkpoint, standing)])
     table(
         "",
@@ -115,18 +117,18 @@ def _show_standing(standing: Standing) -> None:
     )
     _show_evidence(standing)
     for failure in standing.failures:
-        click.echo(f"failed ({failure.status}): {failure.attack}: {failure.message}")
+        tell(f"failed ({failure.status}): {failure.attack}: {failure.message}")
 
 
 def _show_evidence(standing: Standing) -> None:
     from harness.cli.tables import findings_table
     from harness.standings.levels import TITLES
 
-    click.echo(f"\nEvidence level: {standing.level or 'none'}")
+    tell(f"\nEvidence level: {standing.level or 'none'}")
     for sentence in standing.lacking:
-        click.echo(f"  lacking: {sentence}")
+        tell(f"  lacking: {sentence}")
     if not standing.findings:
-        click.echo(f"No diagnostic was run. Next: harness diagnose {standing.checkpoint.name}")
+        tell(f"No diagnostic was run. Next: harness diagnose {standing.checkpoint.name}")
         return
     findings_table(f"\nDiagnostics: {standing.verdict}", standing.findings, TITLES)
 
@@ -134,8 +136,8 @@ def _show_evidence(standing: Standing) -> None:
 def _show_corruptions(row: CorruptionStanding) -> None:
     from harness.cli.tables import cells_table, corruptions_table
 
-    click.echo("")
+    tell("")
     corruptions_table(f"{row.dataset}, corrupted images {row.pixels} ({row.made_by})", [row])
     cells_table(row)
     for failure in row.failures:
-        click.echo(f"failed ({failure.status}): {failure.attack}: {failure.message}")
+        tell(f"failed ({failure.status}): {failure.attack}: {failure.message}")

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.printable import printable
+
 if TYPE_CHECKING:
     from harness.identity import CheckpointRecord, Finding
     from harness.standings import Board, Rate, Standing
@@ -34,18 +36,19 @@ def table(
     for number, column in enumerate(columns):
         numeric = number > 0 and all(_is_number(row[number]) for row in rows)
         grid.add_column(
-            Text(column),
+            Text(printable(column)),
             justify="right" if numeric else "left",
             overflow="fold",
             no_wrap=keeps_names and number == 0,
         )
     for row in rows:
-        grid.add_row(*(Text(cell) for cell in row))
+        grid.add_row(*(Text(printable(cell)) for cell in row))
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
     if title:
-        console.print(Text(title))  # Rich's own titles are folded to the width of the table
+        # Rich's own titles are folded to the width of the table.
+        console.print(Text(printable(title)))
     console.print(grid)
 
 

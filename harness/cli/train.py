@@ -62,6 +62,7 @@ def train(
     from harness.data import dataset as dataset_named
     from harness.data import load
     from harness.training.request import training_request
+    from harness.training.state import only_one
 
     options.speak(quiet=quiet, verbose=verbose)
     known = dataset_named(dataset)
@@ -95,7 +96,9 @@ def train(
         if _is_done(store, request, data):
             options.say(f"{request.name} is trained already: nothing to do.", quiet=quiet)
             return
-        _train(store, request, data, chosen, quiet=quiet)
+        with only_one(options.checkpoint_folder(store), request.name, f"'{request.name}'"):
+            if not _is_done(store, request, data):  # the one we would have met may have finished
+                _train(store, request, data, chosen, quiet=quiet)
 
 
 def _stored(name: str, db: str | None) -> tuple[CheckpointRecord, Path]:
@@ -126,6 +129,7 @@ def _train(
     store: Store, request: TrainingRequest, data: Split, device: str, *, quiet: bool
 ) -> None:
     from harness.cli.progress import Display, TrainingDisplay
+    from harness.runlog import event
     from harness.training.checkpoint import checkpoint_record
     from harness.training.loop import discard_state, train
 
@@ -133,11 +137,13 @@ def _train(
     run = store.start_run(
         f"train {request.name}", versions=options.versions(), device=options.device_name(device)
     )
-    with Display(quiet=quiet) as display:
+    facts = {"name": request.name, "seed": request.seed}
+    with options.logged(store, "train", device=device, **facts), Display(quiet=quiet) as display:
         report = TrainingDisplay(display, request.name)
         trained = train(request, data, folder, device=device, report=report)
-    record = checkpoint_record(request, trained, data, folder)
-    store.add_checkpoint(record)
+        record = checkpoint_record(request, trained, data, folder)
+        store.add_checkpoint(record)
+        event("trained", name=record.name, checkpoint=record.digest, weights=record.weights_sha256)
     store.finish_run(run)
     discard_state(request, data, folder)
     if not quiet:

@@ -16,6 +16,9 @@ from harness.errors import HarnessError
 
 _IMAGES = ("img", "image")
 _LABELS = ("fine_label", "label")
+MOST_ROWS = 10_000_000
+"""Labels are read at once, and a kilobyte of a file may stand for billions of equal ones."""
+
 _ROWS = 1000  # read at a time, so that the encoded images are never all in memory
 
 
@@ -55,6 +58,10 @@ class Shard:
         if not pa.types.is_integer(schema.field(labels).type):
             raise HarnessError(
                 f"{path} has {schema.field(labels).type} labels: they must be integers."
+            )
+        if file.metadata.num_rows > MOST_ROWS:
+            raise HarnessError(
+                f"{path} claims {file.metadata.num_rows} images: the limit is {MOST_ROWS}."
             )
         return cls(path, file, images, labels, _declared_classes(schema.metadata, labels))
 
@@ -120,5 +127,5 @@ def _declared_classes(metadata: dict[bytes, bytes] | None, column: str) -> tuple
     try:
         info = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]
         return tuple(str(name) for name in info["features"][column]["names"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ()

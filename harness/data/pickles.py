@@ -8,7 +8,6 @@ is ever used: the names of a NumPy array are answered by stand-ins, every other 
 from __future__ import annotations
 
 import io
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,18 +21,12 @@ from numpy.typing import NDArray
 from harness.data.archives import read_tar
 from harness.data.datasets import TRAIN, Dataset, Layout, Pixels
 from harness.errors import HarnessError
+from harness.plain_pickle import PlainUnpickler, StandIn
 
 LIMIT = 192 * 1024**2
 """Bytes of the largest pickle: CIFAR-100's training set has 155 MB."""
 
 _LABELS = ("labels", "fine_labels")
-
-_INSTRUCTIONS = """
-    PROTO FRAME STOP MARK MEMOIZE BINPUT LONG_BINPUT BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE
-    BUILD NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINSTRING SHORT_BINSTRING BINUNICODE
-    SHORT_BINUNICODE BINBYTES SHORT_BINBYTES EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST
-    APPEND APPENDS EMPTY_DICT SETITEM SETITEMS
-"""
 
 
 @dataclass(frozen=True)
@@ -82,7 +75,7 @@ def load_pickle(data: bytes, where: str) -> dict[str, Any]:
         ) from error
 
 
-class _Array:
+class _Array(StandIn):
     """Stands in for a NumPy array: takes its state, and becomes one after checks."""
 
     def __init__(self, *_: object) -> None:
@@ -97,7 +90,7 @@ class _Array:
         self.value = np.frombuffer(data, np.uint8).reshape(*shape, order="F" if is_fortran else "C")
 
 
-class _Kind:
+class _Kind(StandIn):
     """Stands in for a NumPy data type: remembers its name."""
 
     def __init__(self, name: object = "", *_: object) -> None:
@@ -115,15 +108,8 @@ _STAND_INS: dict[tuple[str, str], type] = {
 }
 
 
-# The C implementation allocates whatever a file asks for ("memo 4294967295") before it looks at
-# anything else, and its instructions cannot be limited. The Python one costs 0.1 s more a file.
-class _Unpickler(pickle._Unpickler):
+class _Unpickler(PlainUnpickler):
     """Reads plain values; every name in the file is answered by a stand-in or refused."""
-
-    dispatch = {  # noqa: RUF012 - overrides a class attribute of the same kind
-        code: pickle._Unpickler.dispatch[code]
-        for code in (getattr(pickle, name)[0] for name in _INSTRUCTIONS.split())
-    }
 
     def find_class(self, module: str, name: str) -> Any:
         """See `pickle.Unpickler`."""

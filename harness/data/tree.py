@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import zipfile
 import zlib
@@ -14,6 +15,13 @@ from harness.errors import HarnessError
 
 LIMIT = 32 * 1024**2
 """Bytes of the largest file read: a thousand times the largest image of any dataset here."""
+
+
+# What zipfile and its decompressors raise at files that are damaged, encrypted or too new.
+_DAMAGED = (
+    *(OSError, EOFError, ValueError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
 
 
 class Tree(Protocol):
@@ -50,7 +58,7 @@ def open_tree(path: Path) -> Tree:
         raise HarnessError(f"there is no {path}: give a folder or a zip archive that exists.")
     try:
         return ZipTree(path)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except _DAMAGED as error:
         raise HarnessError(
             f"{path} is neither a folder nor a whole zip archive ({error})."
         ) from error
@@ -114,7 +122,7 @@ class ZipTree:
             if self._archive.getinfo(name).file_size > LIMIT:
                 raise _too_large(self.where, name)
             return self._archive.read(name)
-        except (KeyError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        except (KeyError, *_DAMAGED) as error:
             raise HarnessError(f"{name} in {self.where} cannot be read: {error}.") from error
 
     def _beneath(self, parent: str) -> list[str]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from harness.diagnostics.diagnostic import AMBER, GREEN, RED, Reading, diagnostic
 from harness.diagnostics.examination import Examination
+from harness.diagnostics.inside import look_inside
 from harness.diagnostics.raw_pass import raw_logits
 
 _IMAGES = 16
@@ -39,19 +41,31 @@ def inference_optimisation(examination: Examination) -> Reading:
     Its seconds are only told: on small models they say more about the machine than about the
     operations, so the third clause of the definition (5 times the FLOP estimate) decides nothing.
     """
-    images = examination.images[:_IMAGES]
+    found = autograd_in_a_pass(examination.module, images=examination.images[:_IMAGES])
+    backwards = found["backwards"]
+    is_hit = found["is_called"] or found["enabled"]
+    return Reading(
+        RED if backwards > 1 else AMBER if is_hit else GREEN,
+        float(backwards),
+        _sentence(found),
+        None,
+        {"seconds": (found["seconds"],)},
+    )
+
+
+@look_inside(is_called=bool, enabled=bool, backwards=int, seconds=float)
+def autograd_in_a_pass(module: nn.Module, *, images: Tensor) -> dict[str, Any]:
+    """What one forward pass does with autograd, and its seconds."""
     with _watched() as watch:
         started = time.perf_counter()
-        raw_logits(examination.module, images)
+        raw_logits(module, images)
         seconds = time.perf_counter() - started
-    is_hit = watch.is_called or watch.enabled
-    return Reading(
-        RED if watch.backwards > 1 else AMBER if is_hit else GREEN,
-        float(watch.backwards),
-        _sentence(watch),
-        None,
-        {"seconds": (seconds,)},
-    )
+    return {
+        "is_called": watch.is_called,
+        "enabled": watch.enabled,
+        "backwards": watch.backwards,
+        "seconds": seconds,
+    }
 
 
 class _Watch(TorchFunctionMode):
@@ -103,11 +117,11 @@ def _watched() -> Iterator[_Watch]:
             setattr(owner, name, original)
 
 
-def _sentence(watch: _Watch) -> str:
-    if watch.backwards:
-        return f"backward passes within one forward pass: {watch.backwards}."
-    if watch.is_called:
+def _sentence(found: Mapping[str, Any]) -> str:
+    if found["backwards"]:
+        return f"backward passes within one forward pass: {found['backwards']}."
+    if found["is_called"]:
         return "the forward pass calls autograd."
-    if watch.enabled:
+    if found["enabled"]:
         return "the forward pass turns gradients on where they are off."
     return "the forward pass leaves autograd alone."

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.diagnostics.examination import Examination, NotRun
-from harness.errors import first_line
+from harness.errors import ModelError, first_line
 from harness.outputs import Outputs
 
 
@@ -28,6 +28,8 @@ def raw_logits(module: nn.Module, images: Tensor, **more: Any) -> Tensor:
             found = module(images, **more)
     except torch.OutOfMemoryError:
         raise
+    except ModelError as error:
+        raise NotRun(str(error)) from error
     except Exception as error:
         raise NotRun(f"the model raised {type(error).__name__}: {first_line(error)}") from error
     logits = found.logits if isinstance(found, Outputs) else found

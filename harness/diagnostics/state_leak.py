@@ -6,12 +6,14 @@ import hashlib
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.diagnostics.diagnostic import AMBER, GREEN, RED, Reading, diagnostic
 from harness.diagnostics.examination import Examination, NotRun
+from harness.diagnostics.inside import look_inside
 from harness.diagnostics.raw_pass import raw_logits
 
 _LABEL_NAMES = ("y", "label", "labels", "target", "targets")
@@ -25,13 +27,8 @@ _LABEL_NAMES = ("y", "label", "labels", "target", "targets")
 )
 def state_leak(examination: Examination) -> Reading:
     """State before and after one pass, and what happens when labels are handed over."""
-    module = examination.module
-    with _restored(module):
-        modes, state = _modes(module), _state(module)
-        raw_logits(module, examination.images)
-        flipped = [name for name, mode in _modes(module).items() if mode != modes.get(name)]
-        after = _state(module)
-        changed = [name for name in state | after if state.get(name) != after.get(name)]
+    effects = effects_of_a_pass(examination.module, images=examination.images)
+    changed, flipped = effects["changed"], effects["flipped"]
     keyword, used = _label_use(examination)
     said = [f"a pass changes {name}" for name in changed[:3]]
     said += [f"a pass switches the mode of {name or 'the model'}" for name in flipped[:3]]
@@ -48,33 +45,55 @@ def state_leak(examination: Examination) -> Reading:
     )
 
 
+@look_inside(changed=[str], flipped=[str])
+def effects_of_a_pass(module: nn.Module, *, images: Tensor) -> dict[str, Any]:
+    """Which parameters and buffers one pass changes, and whose mode it switches; undone again."""
+    with _restored(module):
+        modes, state = _modes(module), _state(module)
+        raw_logits(module, images)
+        flipped = [name for name, mode in _modes(module).items() if mode != modes.get(name)]
+        after = _state(module)
+        changed = [name for name in state | after if state.get(name) != after.get(name)]
+    return {"changed": changed, "flipped": flipped}
+
+
 def _label_use(examination: Examination) -> tuple[str, Tensor]:
     """The keyword that takes labels, empty if none, and the images [N] whose logits they change."""
-    unused = torch.zeros(len(examination.labels), dtype=torch.bool)
-    keywords = inspect.signature(examination.module.forward).parameters
+    found = use_of_labels(
+        examination.module,
+        images=examination.images,
+        labels=examination.labels,
+        shifted=(examination.labels + 1) % examination.capabilities.classes,
+    )
+    used = torch.zeros(len(examination.labels), dtype=torch.bool)
+    used[: len(found["used"])] = torch.tensor(found["used"], dtype=torch.bool)[: len(used)]
+    return found["keyword"], used
+
+
+@look_inside(keyword=str, used=[bool])
+def use_of_labels(
+    module: nn.Module, *, images: Tensor, labels: Tensor, shifted: Tensor
+) -> dict[str, Any]:
+    """The keyword that takes labels, and per image whether they change the logits."""
+    keywords = inspect.signature(module.forward).parameters
     keyword = next((name for name in _LABEL_NAMES if name in keywords), "")
+    unused: dict[str, Any] = {"keyword": keyword, "used": []}
     if not keyword:
-        return "", unused
+        return unused
     try:
-        plain, again = _answer(examination), _answer(examination)
-        given = [
-            _answer(examination, **{keyword: labels})
-            for labels in (examination.labels, _shifted(examination))
-        ]
+        plain, again = _answer(module, images), _answer(module, images)
+        given = [_answer(module, images, **{keyword: each}) for each in (labels, shifted)]
     except NotRun:  # labels cannot be left out, or cannot be given in evaluation
-        return keyword, unused
+        return unused
     if not _alike(plain, again).all():
-        return keyword, unused  # it does not answer twice alike (D16): no telling what labels do
-    return keyword, ~(_alike(given[0], plain) & _alike(given[1], plain))
+        return unused  # it does not answer twice alike (D16): no telling what labels do
+    same = _alike(given[0], plain) & _alike(given[1], plain)
+    return {"keyword": keyword, "used": (~same).tolist()}
 
 
-def _answer(examination: Examination, **more: Tensor) -> Tensor:
-    with _restored(examination.module):
-        return raw_logits(examination.module, examination.images, **more)
-
-
-def _shifted(examination: Examination) -> Tensor:
-    return (examination.labels + 1) % examination.capabilities.classes
+def _answer(module: nn.Module, images: Tensor, **more: Tensor) -> Tensor:
+    with _restored(module):
+        return raw_logits(module, images, **more)
 
 
 def _alike(first: Tensor, second: Tensor) -> Tensor:

@@ -22,8 +22,9 @@ from harness.attacks.streams import Streams, generator
 from harness.attacks.surface_text import SURFACES, check_reachable, split_surface, surface_named
 from harness.data import dataset, load
 from harness.errors import HarnessError, ModelError
+from harness.evaluation.exact import compute_exactly
 from harness.evaluation.subject import Subject, load_subject
-from harness.evaluation.work import compute_exactly, spread
+from harness.evaluation.work import spread
 from harness.identity import AttackSpec, Capabilities, CheckpointRecord, Failure
 from harness.threat import ThreatModel
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -39,6 +39,12 @@ class Aids:
 
 NO_AIDS = Aids()
 
+Keep = Callable[[Tensor, Tensor, Tensor], None]
+"""Is handed positions in the slice, adversarial images, and which of them are broken."""
+
+_ROUNDING = 1e-3
+"""Relative to the largest logit: far above float32 on any device, far below what decides."""
+
 
 def evaluate(
     job: Job,
@@ -47,6 +53,7 @@ def evaluate(
     attackable: Tensor,
     runtime: Runtime,
     aids: Aids = NO_AIDS,
+    keep: Keep | None = None,
 ) -> Outcome:
     """Run `job`.
 
@@ -58,13 +65,14 @@ def evaluate(
         runtime: where and in which batches; changes no bit (an attack in parity mode couples the
             images of a batch as its reference does: it always gets the whole slice).
         aids: surrogates and training images, for the attacks that use them.
+        keep: is handed the images that an attack returned; changes no bit.
 
     Raises:
         ModelError: the model misbehaved; the job has no outcome.
         VerificationError: an attack returned an image that is not allowed.
     """
     started = time.perf_counter()
-    tally = _Tally(job.last - job.first)
+    tally = _Tally(job.last - job.first, keep)
     images, labels = check_range(data.batch(job.first, job.last)), data.labels[job.first : job.last]
     positions = attackable.nonzero()[:, 0]
     size = _batch_size(job, subject, runtime)
@@ -73,6 +81,8 @@ def evaluate(
         some, theirs = images[chosen].to(runtime.device), labels[chosen].to(runtime.device)
         if job.attack == CLEAN or not job.threat.is_ball:  # nobody searches
             _judge_clean(subject, some, theirs, chosen, tally)
+            if first == 0:
+                _check_alone(subject, some)
         else:
             _attack(job, subject, aids, some, theirs, chosen, tally)
     if subject.model.state_digest() != subject.state:
@@ -108,7 +118,8 @@ def check_range(images: Tensor) -> Tensor:
 class _Tally:
     """Bits and per-image numbers of one slice, filled batch by batch."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, keep: Keep | None = None) -> None:
+        self.keep = keep
         self.attacked = torch.zeros(count, dtype=torch.bool)
         self.broken = torch.zeros(count, dtype=torch.bool)
         self.columns = {
@@ -165,6 +176,35 @@ def _judge_clean(
     tally.put(
         chosen, predicted=logits.argmax(1), margin_final=margin, forwards=torch.ones(len(chosen))
     )
+
+
+def _check_alone(subject: Subject, images: Tensor) -> None:
+    """Refuse an answer that depends on what else was asked, at once or before.
+
+    The images are asked about again, then half of them without the others. A random model is
+    asked about one image at a time anyway.
+
+    Raises:
+        ModelError: logits moved by more than rounding does.
+    """
+    if isinstance(subject.model, RandomHandle):
+        return
+    half = (len(images) + 1) // 2
+    with torch.no_grad():
+        first, again, alone = (
+            subject.model(some).logits for some in (images, images, images[:half])
+        )
+    bound = _ROUNDING * float(first.abs().max().clamp(min=1))
+    if not torch.allclose(first, again, _ROUNDING, bound):
+        raise ModelError(
+            "keeps_state", "the model answers the same images differently when asked again."
+        )
+    if not torch.allclose(first[:half], alone, _ROUNDING, bound):
+        raise ModelError(
+            "batch_dependent",
+            "the model's answer to an image depends on the other images of its batch, as with "
+            "statistics of the batch.",
+        )
 
 
 def _decisive(subject: Subject, images: Tensor) -> Tensor:
@@ -246,5 +286,7 @@ def _attack(
         forwards=search.forwards,
         backwards=search.backwards,
     )
+    if tally.keep is not None:
+        tally.keep(chosen, search.adversarial.cpu(), tally.broken[chosen])
     if ATTACKS[job.attack.attack].knowledge != "white_box":
         tally.queries += int(search.forwards.sum())

@@ -16,8 +16,9 @@ from harness.data import dataset, is_here
 from harness.diagnostics.diagnostic import DIAGNOSTICS, NOT_RUN, Diagnostic, Reading
 from harness.diagnostics.examination import Examination, RowFacts
 from harness.errors import HarnessError, ModelError
+from harness.evaluation.exact import compute_exactly
 from harness.evaluation.subject import Subject, load_subject
-from harness.evaluation.work import compute_exactly, guides, test_split
+from harness.evaluation.work import guides, test_split
 from harness.identity import DIAGNOSED, CheckpointRecord, Failure, Finding
 from harness.threat import ThreatModel
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import ModelError, first_line
+from harness.evaluation.patience import check_time
 from harness.outputs import Outputs, Select
 
 PADDING = 16
@@ -45,6 +46,7 @@ class Handle:
         Raises:
             ModelError: the module raised, or returned something else than logits [N, K].
         """
+        check_time()
         padded = pad(images, self.padding)
         gate = pad(select, self.padding) if isinstance(select, Tensor) else select
         try:
@@ -68,7 +70,7 @@ class Handle:
     def state_digest(self) -> str:
         """SHA-256 over every parameter and buffer: judging an image must not change them."""
         found = hashlib.sha256()
-        for name, value in self._module.state_dict().items():
+        for name, value in sorted(self._module.state_dict().items()):
             found.update(name.encode())
             found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         return found.hexdigest()
@@ -82,6 +84,11 @@ class Handle:
                     f"expected ({padded}, {self._classes}) floating point: one logit per class.",
                 )
         features = outputs.features
+        others = (features, outputs.gated, *outputs.vectors)
+        if any(one is not None and (one.ndim < 2 or len(one) != padded) for one in others):
+            raise ModelError(
+                "wrong_shape", f"the model returned features that are not [{padded}, R]."
+            )
         return Outputs(
             outputs.logits[:count].float(),
             tuple(logits[:count].float() for logits in outputs.auxiliary),

@@ -7,13 +7,16 @@ not depend on its batch mates; gradients are means over draws (`surfaces.Repeate
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 from torch import Tensor, nn
 
 from harness.attacks.search import Confirm
 from harness.attacks.streams import generator
+from harness.evaluation.confined import RemoteModule
 from harness.evaluation.handle import Handle
-from harness.evaluation.recording import seeded
+from harness.evaluation.recording import drawing
 from harness.outputs import Outputs, Select
 from harness.statistics import wilson
 
@@ -34,12 +37,6 @@ class RandomHandle(Handle):
 
     def __init__(self, module: nn.Module, classes: int, *, has_gate: bool = False) -> None:
         super().__init__(module, classes, has_gate=has_gate)
-        self._generators = [
-            value
-            for part in module.modules()
-            for value in vars(part).values()
-            if isinstance(value, torch.Generator)
-        ]
         self._key: tuple[str | int, ...] = ()
         self._passes = 0
 
@@ -100,10 +97,14 @@ class RandomHandle(Handle):
         self, image: Tensor, select: Select, key: tuple[str | int, ...], number: int
     ) -> Outputs:
         seed = generator("random model", *key, number).initial_seed() % 2**63
-        for own in self._generators:
-            own.manual_seed(seed)
-        with seeded(seed):
+        with self._seeded(seed):
             return super().__call__(image, select=select)
+
+    def _seeded(self, seed: int) -> AbstractContextManager[None]:
+        """Random numbers start from `seed` where the module is."""
+        if isinstance(self.module, RemoteModule):
+            return self.module.seeded(seed)
+        return drawing(self.module, seed)
 
 
 def is_broken(votes: Tensor, labels: Tensor, draws: int = DRAWS) -> Tensor:

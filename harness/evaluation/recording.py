@@ -131,6 +131,17 @@ def seeded(seed: int) -> Iterator[None]:
             np.random.set_state(numbers)
 
 
+@contextmanager
+def drawing(module: nn.Module, seed: int) -> Iterator[None]:
+    """`seeded`; a generator that the module keeps among its attributes starts from `seed` too."""
+    for part in module.modules():
+        for value in vars(part).values():
+            if isinstance(value, torch.Generator):
+                value.manual_seed(seed)
+    with seeded(seed):
+        yield
+
+
 def _recorded(module: nn.Module, images: Tensor, watch: Recorder, classes: int) -> Outputs:
     """One pass with gradients on, watched at every level."""
     watch.start(images, (*module.parameters(), *module.buffers()))

@@ -12,11 +12,18 @@ from harness.attacks.surfaces import Points, TrainingLoss
 from harness.batch import Batch, InnerBudget
 from harness.data import Dataset
 from harness.defense import Defense
+from harness.evaluation.confined import RemoteModule
 from harness.evaluation.handle import Handle, pad
 from harness.evaluation.randomised import RandomHandle
-from harness.evaluation.relaxed import Relaxed
-from harness.evaluation.third_party import foreign_model, load_foreign_weights, opened
+from harness.evaluation.third_party import (
+    foreign_model,
+    is_opened,
+    load_foreign_weights,
+    opened,
+    unwrapped,
+)
 from harness.identity import Capabilities, CheckpointRecord
+from harness.models.architectures import ARCHITECTURES
 from harness.models.network import Network
 from harness.models.weights import read_weights
 from harness.rebuilding import composed, load_network, weights_file
@@ -57,11 +64,7 @@ def load_subject(
         HarnessError: weights or model file missing, changed, or not fitting.
     """
     if record.kind == "added":
-        weights = read_weights(weights_file(record, folder), record.weights_sha256)
-        module, _ = foreign_model(record.model, dataset, record.model_sha256)
-        load_foreign_weights(module, weights, record.name)
-        module = opened(module.to(device), record.capabilities)
-        return subject_of(module, record.capabilities, None)
+        return subject_of(_added(record, folder, dataset, device), record.capabilities, None)
     defense = composed(record)
     network = load_network(record, folder, dataset).to(device)
     loss = None
@@ -70,12 +73,25 @@ def load_subject(
     return subject_of(network, record.capabilities, loss)
 
 
+def _added(record: CheckpointRecord, folder: Path, dataset: Dataset, device: str) -> nn.Module:
+    """A model from elsewhere, in a process of its own unless its code is ours."""
+    weights = unwrapped(read_weights(weights_file(record, folder), record.weights_sha256))
+    if record.model in ARCHITECTURES:
+        module, _ = foreign_model(record.model, dataset, record.model_sha256)
+        load_foreign_weights(module, weights, record.name)
+        return opened(module.to(device), record.capabilities)
+    theirs, *_ = RemoteModule.built(record.model, record.model_sha256, Path.cwd(), device)
+    theirs.fit(weights, record.name)
+    theirs.open(record.capabilities)
+    return theirs
+
+
 def subject_of(
     module: nn.Module, capabilities: Capabilities, training_loss: TrainingLoss | None
 ) -> Subject:
     """A loaded module behind the handle that its capabilities ask for."""
     is_steered = capabilities.select or capabilities.strip
-    has_gate = is_steered or isinstance(module, Relaxed)  # it softens without a gate too
+    has_gate = is_steered or is_opened(capabilities)  # what is opened softens without a gate too
     kind = RandomHandle if capabilities.is_random else Handle
     handle = kind(module, capabilities.classes, has_gate=has_gate)
     return Subject(handle, capabilities, training_loss)

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.data import Dataset
-from harness.errors import HarnessError, first_line
+from harness.errors import HarnessError, ModelError, first_line
+from harness.evaluation.confined import RemoteModule
 from harness.evaluation.handle import Handle, as_outputs
 from harness.evaluation.recording import HIDDEN_HEADS, record
 from harness.evaluation.relaxed import Relaxed
@@ -65,7 +66,7 @@ def foreign_model(reference: str, dataset: Dataset, sha256: str = "") -> Foreign
     return Foreign(Network(trunk, Linear().build(trunk.features, len(dataset.classes))), "")
 
 
-def import_model(reference: str, sha256: str = "") -> Foreign:
+def import_model(reference: str, sha256: str = "", folder: Path | None = None) -> Foreign:
     """Call `FILE.py:CALLABLE` or `package.module:CALLABLE`; this runs that code.
 
     A file and the neighbours that it imports are kept apart from every other model's: two
@@ -74,6 +75,7 @@ def import_model(reference: str, sha256: str = "") -> Foreign:
     Args:
         reference: what to call; it takes no arguments and returns an `nn.Module`.
         sha256: what its files' content must be, or empty.
+        folder: where packages may lie that are not installed; the working directory by default.
 
     Raises:
         HarnessError: not found, changed since it was added, or not returning a module.
@@ -87,7 +89,7 @@ def import_model(reference: str, sha256: str = "") -> Foreign:
     if place.endswith(".py"):
         found = _from_file(_file(place), name, reference)
     else:
-        found = _from_package(place, name, reference)
+        found = _from_package(place, name, reference, folder or Path.cwd())
     if sha256 and found.sha256 != sha256:
         raise HarnessError(
             f"{place}, or a file beside it that it imports, was changed since the checkpoint was "
@@ -107,7 +109,7 @@ def load_foreign_weights(module: nn.Module, weights: Mapping[str, Any], name: st
     if isinstance(module, Network):
         module.load_state_dict(to_network_layout(weights, module.state_dict()))
         return
-    state = _unwrapped(weights)
+    state = unwrapped(weights)
     expected = module.state_dict()
     if any(key.startswith("module.") for key in state) and not any(
         key.startswith("module.") for key in expected
@@ -169,10 +171,15 @@ def probe(module: nn.Module, images: Tensor, classes: int) -> Capabilities:
 
 def opened(module: nn.Module, capabilities: Capabilities) -> nn.Module:
     """The module, or what opens the hidden heads and hard operations that `probe` found in it."""
-    if not capabilities.hard and HIDDEN_HEADS not in capabilities.signs:
+    if not is_opened(capabilities):
         return module
     has_gradient = "inference_gradient" in capabilities.signs
     return Relaxed(module, capabilities.auxiliary, has_gradient=has_gradient)
+
+
+def is_opened(capabilities: Capabilities) -> bool:
+    """Whether `opened` puts something around a model."""
+    return bool(capabilities.hard) or HIDDEN_HEADS in capabilities.signs
 
 
 def _check_answer(found: Outputs, classes: int) -> None:
@@ -202,14 +209,14 @@ def _from_file(path: Path, name: str, reference: str) -> Foreign:
     return Foreign(foreign, digest(contents))
 
 
-def _from_package(place: str, name: str, reference: str) -> Foreign:
-    sys.path.insert(0, str(Path.cwd()))  # a package of the person's own lies where they stand
+def _from_package(place: str, name: str, reference: str, folder: Path) -> Foreign:
+    sys.path.insert(0, str(folder))  # a package of the person's own lies where they stand
     try:
         module = importlib.import_module(place)
     except (Exception, SystemExit) as error:
         raise HarnessError(f"cannot import {place}: {type(error).__name__}: {error}.") from error
     finally:
-        sys.path.remove(str(Path.cwd()))
+        sys.path.remove(str(folder))
     foreign = _call(_callable(module, name, place), reference)
     return Foreign(foreign, _package_sha256(place))
 
@@ -285,7 +292,12 @@ def _file(place: str) -> Path:
     return path
 
 
-def _unwrapped(weights: Mapping[str, Any]) -> dict[str, Tensor]:
+def unwrapped(weights: Mapping[str, Any]) -> dict[str, Tensor]:
+    """A state dict without what training scripts wrap around it.
+
+    Raises:
+        HarnessError: it holds more than tensors.
+    """
     for key in _WRAPPERS:
         inner = weights.get(key)
         if isinstance(inner, Mapping):
@@ -319,10 +331,21 @@ def added_record(
     Raises:
         HarnessError: anything that does not fit.
     """
-    module, source = foreign_model(reference, dataset)
-    load_foreign_weights(module, read_weights(weights), name)
+    reference, state = _absolute(reference), unwrapped(read_weights(weights))
     images = torch.rand(4, *dataset.shape, generator=torch.Generator().manual_seed(0))
-    capabilities = probe(module, images, len(dataset.classes))
+    module: nn.Module
+    try:
+        if reference in ARCHITECTURES:  # our own code, which also takes the public layouts
+            module, source = foreign_model(reference, dataset)
+            parameters = parameter_count(module)
+            load_foreign_weights(module, state, name)
+            capabilities = probe(module, images, len(dataset.classes))
+        else:
+            module, source, parameters = RemoteModule.built(reference, "", Path.cwd(), "cpu")
+            module.fit(state, name)
+            capabilities = module.probe(images, len(dataset.classes))
+    except ModelError as error:
+        raise HarnessError(f"'{name}' cannot be added: {error}") from error
     stored, sha256 = write_weights(module.state_dict(), folder)
     return CheckpointRecord(
         name=name,
@@ -334,9 +357,9 @@ def added_record(
         weights=stored,
         weights_sha256=sha256,
         capabilities=capabilities,
-        model=_absolute(reference),
+        model=reference,
         model_sha256=source,
-        parameters=parameter_count(module),
+        parameters=parameters,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

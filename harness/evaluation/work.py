@@ -16,9 +16,13 @@ from harness.data import Split, dataset, load
 from harness.data.corruptions import Corrupted, corrupted
 from harness.errors import HarnessError, ModelError
 from harness.evaluation.evaluate import Aids, evaluate
+from harness.evaluation.exact import compute_exactly
 from harness.evaluation.handle import Handle
+from harness.evaluation.kept import Gallery
+from harness.evaluation.patience import time_limit
 from harness.evaluation.subject import Subject, load_subject
 from harness.identity import CLEAN, CheckpointRecord, Failure, Job, Outcome, Runtime
+from harness.store.kept import NotWrittenError, kept_folder
 from harness.verification import VerificationError
 
 GUIDES = 2000
@@ -39,6 +43,7 @@ class Work:
         runtime: where and in which batches.
         surrogates: checkpoints that the attack transfers from.
         corrupted_dir: of files of corrupted images, None where they are generated.
+        keep: `uint8` or `float32` to keep the images that it breaks, empty to keep none.
     """
 
     job: Job
@@ -50,16 +55,22 @@ class Work:
     runtime: Runtime
     surrogates: tuple[CheckpointRecord, ...] = ()
     corrupted_dir: Path | None = None
+    keep: str = ""
 
 
 def do(work: Work) -> Outcome | Failure:
-    """Do it. A model that misbehaves gives a failure, so that the campaign goes on."""
+    """Do it. A model that misbehaves gives a failure, so that the campaign goes on.
+
+    Raises:
+        NotWrittenError: images are to be kept and cannot be written.
+    """
     try:
         data = _images(work)
-        subject = _subject(_Key(work))
-        compute_exactly()  # after a foreign file was imported, which may have said otherwise
-        attackable = torch.tensor(work.attackable)
-        return evaluate(work.job, subject, data, attackable, work.runtime, _aids(work))
+        compute_exactly()
+        with time_limit(work.runtime.time_limit):
+            return _outcome(work, data)
+    except NotWrittenError:
+        raise
     except ModelError as error:
         return _failure(work.job, error.status, str(error))
     except HarnessError as error:
@@ -72,12 +83,15 @@ def do(work: Work) -> Outcome | Failure:
         return _failure(work.job, "violation", str(error))
 
 
-def compute_exactly() -> None:
-    """Plain float32 on a GPU too: no TF32, no kernels that may differ from run to run."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
+def _outcome(work: Work, data: Split | Corrupted) -> Outcome:
+    subject, attackable = _subject(_Key(work)), torch.tensor(work.attackable)
+    job, runtime, aids = work.job, work.runtime, _aids(work)
+    if not work.keep or not isinstance(data, Split):
+        return evaluate(job, subject, data, attackable, runtime, aids)
+    gallery = Gallery(job, work.keep)
+    outcome = evaluate(job, subject, data, attackable, runtime, aids, gallery.add)
+    kept = gallery.save(kept_folder(work.folder), subject, data, runtime.device)
+    return replace(outcome, kept=kept)
 
 
 @lru_cache(maxsize=2)

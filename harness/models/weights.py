@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, first_line
 from harness.files import replace_file
+from harness.models.inspection import inspect_safetensors, inspect_torch
 
 LARGEST_FILE = 8 * 2**30
 """Bytes; far above any model this project trains, far below what would fill a machine."""
@@ -65,6 +65,9 @@ def write_weights(state: Mapping[str, Tensor], folder: Path) -> tuple[str, str]:
 def read_weights(path: Path, sha256: str = "") -> dict[str, Any]:
     """Read safetensors or a tensor-only PyTorch file; nothing in it is ever executed.
 
+    Its header is compared with its size first, so that no file takes more memory than it fills.
+    Numbers are not judged: a network of NaN is read, and fails when it answers with NaN.
+
     Args:
         path: the file.
         sha256: what its content must be, or empty.
@@ -83,11 +86,12 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, Any]:
     if content[8:9] != b"{" and (content[:2] == b"PK" or content[:1] == b"\x80"):
         return _read_torch(path, content)
     try:
+        inspect_safetensors(content)
         return dict(load_safetensors(content))
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise HarnessError(
-            f"{path} is neither safetensors nor a PyTorch state dict ({error}). Save the weights "
-            "with safetensors, or with torch.save(model.state_dict(), FILE)."
+            f"{path} is neither safetensors nor a PyTorch state dict ({_said(error)}). Save the "
+            "weights with safetensors, or with torch.save(model.state_dict(), FILE)."
         ) from error
 
 
@@ -105,14 +109,17 @@ def _content(path: Path) -> bytes:
 
 def _read_torch(path: Path, content: bytes) -> dict[str, Any]:
     try:
+        inspect_torch(content)
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes fail in every way: IndexError, struct.error, ...
-        forbidden = re.search(r"GLOBAL ([\w.]{1,80})", str(error))
-        what = f"it names {forbidden[1]}" if forbidden else type(error).__name__
         raise HarnessError(
-            f"{path} holds more than tensors, or is damaged, and was not run ({what}). "
+            f"{path} holds more than tensors, or is damaged, and was not run ({_said(error)}). "
             "Save the weights alone: torch.save(model.state_dict(), FILE), or as safetensors."
         ) from error
     if not isinstance(found, Mapping):
         raise HarnessError(f"{path} holds a {type(found).__name__}, not a state dict of tensors.")
     return dict(found)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)[:150]}"

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.identity import Finding
+from harness.printable import printable
 from harness.standings.values import AttackStanding, Board, Rate, Standing
 from harness.threat import format_fraction
 
@@ -17,6 +18,7 @@ VERSION = 1
 """Of the JSON layout; grows when a field changes its meaning or disappears."""
 
 _RATES = ("clean", "robust", "standard")
+_FORMULAE = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")
 _RATE_COLUMNS = ("fraction", "count", "low", "high")
 
 
@@ -32,8 +34,16 @@ def as_csv(boards: Iterable[Board]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(_COLUMNS), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows({name: _cell(value) for name, value in line.items()} for line in lines)
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Text that a spreadsheet would run as a formula gets an apostrophe; numbers stay."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)  # the writer leaves a carriage return bare
+    return f"'{text}" if text.startswith(_FORMULAE) else text
 
 
 def standing_json(standing: Standing) -> dict[str, Any]:

@@ -105,7 +105,8 @@ def verdict(findings: Sequence[Finding]) -> Verdict:
     states = {one.diagnostic: one.state for one in findings if one.diagnostic in DIAGNOSTICS}
     counts = dict.fromkeys(("red", "amber", "green", "not_run"), 0)
     for identity in DIAGNOSTICS:
-        counts[states.get(identity, "not_run")] += 1
+        state = states.get(identity, "")
+        counts[state if state in counts else "not_run"] += 1
     worst = next((s for s in ("red", "amber", "green") if counts[s]), "not_run")
     reds = tuple(identity for identity in DIAGNOSTICS if states.get(identity) == "red")
     return Verdict(worst, counts, reds)

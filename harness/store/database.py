@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from harness.errors import HarnessError
@@ -23,9 +25,17 @@ _ADVICE = {
     "not a database": "it is no SQLite database: name another file.",
     "malformed": "it is damaged: restore a copy of it, or name another file.",
     "is full": "the disk is full: make room, then repeat; nothing was half written.",
+    "disk I/O error": "the disk is full or broken: look after it, then repeat.",
+    "No space left": "the server's disk is full: make room, then repeat; nothing was half written.",
+    "lock timeout": "another program has kept it locked for {timeout:g} s: let that finish, then "
+    "repeat.",
+    "read-only transaction": "the server allows no writing: ask for a user that may write.",
+    "permission denied": "the server allows this user too little: ask for one that may do this.",
     "no such table": "it lacks a table of this harness: name another file.",
     "no such column": "it lacks a column of this harness: name another file.",
 }
+_WRITERS = 0x52484201
+"""The advisory lock of PostgreSQL that writers take in turn."""
 
 
 @dataclass
@@ -38,6 +48,7 @@ class Database:
         engine: SQLAlchemy's.
         is_read_only: whether `writing` is refused.
         timeout: seconds to wait for another writer.
+        copied_to: the folder of a private copy that is read instead of `path`, gone when closed.
     """
 
     where: str
@@ -45,6 +56,7 @@ class Database:
     engine: Engine
     is_read_only: bool
     timeout: float
+    copied_to: TemporaryDirectory[str] | None = None
     _snapshot: Connection | None = field(default=None, repr=False)
     _has_written: bool = field(default=False, repr=False)
 
@@ -54,7 +66,9 @@ class Database:
         if self._snapshot is not None:
             yield self._snapshot
             return
-        with self.explained(), self.engine.begin() as connection:
+        # What SQLite does anyway: all statements of a transaction see the same state.
+        level: Mapping[str, Any] = {} if self.path else {"isolation_level": "REPEATABLE READ"}
+        with self.explained(), self.engine.execution_options(**level).begin() as connection:
             yield connection
 
     @contextmanager
@@ -77,7 +91,18 @@ class Database:
                 _use_write_ahead_log(self.path, self.timeout)
                 self._has_written = True
             with self.engine.execution_options(is_writing=True).begin() as connection:
+                if self.path is None:
+                    self._wait_for_other_writers(connection)
                 yield connection
+
+    def _wait_for_other_writers(self, connection: Connection) -> None:
+        """On a server: one writer at a time, as on SQLite, so that nobody meets half of another.
+
+        It also makes what two do to the same row, in whatever order, no deadlock.
+        """
+        milliseconds = int(1000 * self.timeout)
+        connection.execute(text(f"SET LOCAL lock_timeout = {milliseconds}"))
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_WRITERS})"))
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -90,7 +115,11 @@ class Database:
             is_server_down = self.path is None and getattr(error, "connection_invalidated", False)
             if advice is None and not (is_server_down or _is_operational(error)):
                 raise
-            said = f"{reason.strip()}." if advice is None else advice.format(timeout=self.timeout)
+            said = (
+                f"{' '.join(reason.split()).rstrip('.')}."
+                if advice is None
+                else advice.format(timeout=self.timeout)
+            )
             raise HarnessError(f"the database {self.where} cannot be used: {said}") from error
 
     def close(self) -> None:
@@ -99,6 +128,8 @@ class Database:
         if self._has_written and self.path is not None and self.path.exists():
             _leave_one_file(self.path)
         self._has_written = False
+        if self.copied_to is not None:
+            self.copied_to.cleanup()
 
 
 def _use_write_ahead_log(path: Path, timeout: float) -> None:

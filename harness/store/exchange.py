@@ -50,14 +50,14 @@ class MergeReport:
     claims: int = 0
 
 
-def merge(database: Database, path: Path) -> MergeReport:
+def merge(database: Database, path: Path, check_new_name: Callable[[str], object]) -> MergeReport:
     """Add the rows of the database file `path`; see `Store.merge`."""
     if database.path is not None and path.exists() and path.samefile(database.path):
         raise HarnessError(f"{path} is the very database that it would be merged into.")
     source = open_database(path, create=False, read_only=True, timeout=database.timeout)
     try:
         with source.reading() as theirs, database.writing() as ours, _refused(path):
-            merging = _Merge(source, theirs, ours, MergeReport(str(path)))
+            merging = _Merge(source, theirs, ours, MergeReport(str(path)), check_new_name)
             merging.everything()
     finally:
         source.close()
@@ -80,6 +80,7 @@ class _Merge:
     theirs: Connection
     ours: Connection
     report: MergeReport
+    check_new_name: Callable[[str], object]
     _ids: dict[tuple[str, ...], int] = field(default_factory=dict)
 
     def everything(self) -> None:
@@ -144,6 +145,7 @@ class _Merge:
         for row in self._read(queries.read_checkpoint_rows):
             record = untrusted.checkpoint(row)
             if known.get(record.name) != record.digest:
+                self.check_new_name(record.name)
                 queries.write_checkpoint(self.ours, record)
                 self.report.checkpoints.append(record.name)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.files import draft_of, publish
 
 MARK = 0x52484201
 """SQLite's application id of a finished file, "RHB" and 1, at byte 68 of its header."""
@@ -48,16 +49,17 @@ def finish(source: Path, target: Path) -> None:
     """
     if not source.is_file():
         raise HarnessError(f"there is no database {source} to finish.")
-    draft = target.with_name(f".{target.name}.draft")
-    draft.unlink(missing_ok=True)
+    draft = draft_of(target)
     try:
+        draft.unlink(missing_ok=True)
         with closing(sqlite3.connect(source)) as connection:
             connection.execute("VACUUM INTO ?", (str(draft),))
         with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode=DELETE")
             connection.execute(f"PRAGMA application_id={MARK}")
-        draft.replace(target)
+        publish(draft, target)
     except (sqlite3.Error, OSError) as error:
         raise HarnessError(f"cannot finish {source} as {target}: {error}.") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)

@@ -5,25 +5,29 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
+from math import ceil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import QueuePool
 
 from harness.errors import HarnessError
 from harness.store.database import Database
 from harness.store.finished import is_finished, refuse_writing
-from harness.store.revisions import bring_up_to_date
+from harness.store.revisions import bring_up_to_date, copy_database, is_older
 
 VARIABLE = "HARNESS_DB"
 DEFAULT = "results.db"
 OWN = "local.db"
 """The default where `results.db` is the project's finished file, as in its own repository."""
 
+_PLAIN = ("postgresql", "postgres")
 _MAGIC = b"SQLite format 3\x00"
 _HEADER = 20
 _LONGEST_VALUE = 256 * 2**20
@@ -45,11 +49,39 @@ def open_database(
         engine = _sqlite_engine(path, read_only=read_only, timeout=timeout)
         database = Database(str(path), path, engine, read_only, timeout)
     try:
+        if path is not None and read_only and is_older(database):
+            return _updated_copy(database, path)
         bring_up_to_date(database, create=create)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _updated_copy(database: Database, path: Path) -> Database:
+    """A file of an older schema, read through a copy that is up to date; itself it stays as it is.
+
+    Finished files stay readable so, and what another machine recorded can be merged.
+    """
+    folder = TemporaryDirectory(prefix="robust-harness-")
+    copy, where, timeout = Path(folder.name) / path.name, database.where, database.timeout
+    try:
+        copy_database(_read_only_uri(path), copy)
+        engine = _sqlite_engine(copy, read_only=False, timeout=timeout)
+        with closing(Database(where, copy, engine, is_read_only=False, timeout=timeout)) as writer:
+            bring_up_to_date(writer, create=False, keeps_a_copy=False)
+        engine = _sqlite_engine(copy, read_only=True, timeout=timeout)
+    except (OSError, sqlite3.Error, DBAPIError) as error:
+        folder.cleanup()
+        raise HarnessError(
+            f"{where} has an older schema, and a copy of it cannot be brought up to date in "
+            f"{folder.name} ({error}). Make room there, or choose another folder with TMPDIR."
+        ) from error
+    except BaseException:
+        folder.cleanup()
+        raise
+    database.close()
+    return Database(where, path, engine, is_read_only=True, timeout=timeout, copied_to=folder)
 
 
 def _default(*, read_only: bool) -> str:
@@ -76,17 +108,33 @@ def _locate(url: str | Path) -> tuple[Path | None, str]:
     return Path(parsed.database), text
 
 
-def _server(url: str, *, read_only: bool, timeout: float) -> Database:
-    where = make_url(url).render_as_string(hide_password=True)
+def _server(text: str, *, read_only: bool, timeout: float) -> Database:
+    url = _with_driver(make_url(text))
+    where = url.render_as_string(hide_password=True)
     options: Mapping[str, Any] = {"postgresql_readonly": True} if read_only else {}
     try:
-        engine = create_engine(url, execution_options=dict(options))
+        engine = create_engine(
+            url,
+            execution_options=dict(options),
+            pool_pre_ping=True,  # a server hangs up on a training of many hours
+            connect_args={"connect_timeout": max(ceil(timeout), 1)},
+        )
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise HarnessError(
             f"the database {where} needs a driver that is not installed ({error}): "
-            "for PostgreSQL, install psycopg."
+            "for PostgreSQL, pip install 'robust-harness[postgresql]'."
         ) from error
+    if engine.dialect.name != "postgresql":
+        raise HarnessError(
+            f"the database {where} is none that can be used: give a file, sqlite:///FILE or "
+            "postgresql://HOST/NAME."
+        )
     return Database(where, None, engine, read_only, timeout)
+
+
+def _with_driver(url: URL) -> URL:
+    """PostgreSQL by its plain name means psycopg 3, where SQLAlchemy would look for psycopg 2."""
+    return url.set(drivername="postgresql+psycopg") if url.drivername in _PLAIN else url
 
 
 def _check_file(path: Path, *, create: bool) -> None:

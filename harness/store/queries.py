@@ -264,7 +264,8 @@ def read_checkpoint_rows(connection: Connection) -> Iterable[rows.Row]:
 
 def read_checkpoints(connection: Connection) -> list[CheckpointRecord]:
     """All checkpoints, by name."""
-    return [rows.checkpoint_of(row) for row in read_checkpoint_rows(connection)]
+    found = (rows.checkpoint_of(row) for row in read_checkpoint_rows(connection))
+    return sorted(found, key=lambda record: record.name)  # servers sort as a language does
 
 
 def read_attack_rows(connection: Connection) -> Iterable[rows.Row]:
@@ -356,8 +357,9 @@ def read_claim_rows(connection: Connection, **where: str | None) -> Iterable[row
 def read_images(connection: Connection) -> list[rows.Images]:
     """All datasets, by name."""
     table = schema.images
-    found = connection.execute(select(table).order_by(table.c.name, table.c.sha256))
-    return [rows.Images(row.name, row.sha256, row.size, tuple(row.classes)) for row in found]
+    found = connection.execute(select(table))
+    images = (rows.Images(row.name, row.sha256, row.size, tuple(row.classes)) for row in found)
+    return sorted(images, key=lambda one: (one.name, one.sha256))
 
 
 def read_run_rows(connection: Connection) -> Iterable[rows.Row]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import filecmp
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Column, Connection, MetaData, Table, Text, inspect, select
 
 from harness.errors import HarnessError
+from harness.files import draft_of, publish
 from harness.store.database import Database
-from harness.store.finished import is_finished
 from harness.store.schema import HEAD
 
 if TYPE_CHECKING:
@@ -23,12 +25,17 @@ _NONE_YET = ""
 _VERSION = Table("alembic_version", MetaData(), Column("version_num", Text))
 
 
-def bring_up_to_date(database: Database, *, create: bool) -> None:
+def bring_up_to_date(database: Database, *, create: bool, keeps_a_copy: bool = True) -> None:
     """Create the tables of an empty database or migrate an older one; one process does it once.
+
+    Args:
+        database: to look at, and to change where it is not up to date.
+        create: whether an empty one is to become ours.
+        keeps_a_copy: whether an older file is copied next to it before it is changed.
 
     Raises:
         HarnessError: it belongs to another program or to a newer harness, or may not be changed,
-            as a finished file may not.
+            or cannot be copied first.
     """
     with database.reading() as connection:
         found = revision_of(connection)
@@ -41,12 +48,6 @@ def bring_up_to_date(database: Database, *, create: bool) -> None:
             f"the database {database.where} was written by a newer harness (schema {found}, this "
             f"one knows up to {HEAD}): upgrade the harness, or name another file."
         )
-    if found and database.path is not None and is_finished(database.path):
-        raise HarnessError(
-            f"the finished database {database.where} has schema {found}, not {HEAD}, and nobody "
-            "writes it any more: read it with the version of the harness that it came with, or "
-            "name another file."
-        )
     if database.is_read_only or not (found or create):
         raise HarnessError(
             f"the database {database.where} has schema {found or 'none'}, not {HEAD}: run a "
@@ -55,8 +56,16 @@ def bring_up_to_date(database: Database, *, create: bool) -> None:
     with database.writing() as connection:
         found = revision_of(connection)  # another process may have been faster
         if found != HEAD:
-            _back_up(database, found)
+            if keeps_a_copy and found and database.path is not None:
+                _back_up(database.path, found)
             _upgrade(connection)
+
+
+def is_older(database: Database) -> bool:
+    """Whether it is ours and can be brought up to date."""
+    with database.reading() as connection:
+        found = revision_of(connection)
+    return bool(found) and found != HEAD and _is_known(str(found))
 
 
 def revision_of(connection: Connection) -> str | None:
@@ -92,12 +101,45 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _back_up(database: Database, revision: str | None) -> None:
-    if database.path is None or not revision:
-        return
-    copy = database.path.with_name(f"{database.path.name}.schema-{revision}")
+def _back_up(path: Path, revision: str) -> None:
+    """Copy a database before it is changed; a copy of an earlier time is never written over."""
+    wanted = path.with_name(f"{path.name}.schema-{revision}")
+    draft = draft_of(wanted)
+    try:
+        draft.unlink(missing_ok=True)
+        copy_database(str(path), draft)
+        _keep(draft, wanted)
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise HarnessError(
+            f"the database {path} has schema {revision}, not {HEAD}, and its copy {wanted.name} "
+            f"cannot be written ({reason}): make room beside it, then repeat; it is as it was."
+        ) from error
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def copy_database(source: str, target: Path) -> None:
+    """Copy one state of a database, a path or a URI of SQLite, into one complete new file.
+
+    Raises:
+        sqlite3.Error: it cannot be read, or the disk is full.
+    """
     with (
-        closing(sqlite3.connect(database.path, timeout=database.timeout)) as source,
-        closing(sqlite3.connect(copy)) as target,
+        closing(sqlite3.connect(source, uri=source.startswith("file:"))) as original,
+        closing(sqlite3.connect(target, isolation_level=None)) as copy,
     ):
-        source.backup(target)
+        original.backup(copy)
+        copy.execute("PRAGMA journal_mode=DELETE")  # what it was copied from may have a log
+
+
+def _keep(draft: Path, wanted: Path) -> None:
+    """Name a copy; where a migration was tried before, the same copy is there already."""
+    for name in chain([wanted.name], (f"{wanted.name}.{number}" for number in count(2))):
+        there = wanted.with_name(name)
+        if not there.exists():
+            publish(draft, there)
+            return
+        if filecmp.cmp(draft, there, shallow=False):
+            return

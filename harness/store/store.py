@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from harness.identity import (
     Plan,
 )
 from harness.store import queries, rows, schema
+from harness.store.checking import problems_of, unfinished_plans
 from harness.store.database import Database
 from harness.store.exchange import MergeReport, merge
 from harness.store.opening import open_database
@@ -415,13 +416,27 @@ class Store:
         with self._database.reading() as connection:
             return [rows.run_of(row) for row in queries.read_run_rows(connection)]
 
-    def merge(self, path: str | Path) -> MergeReport:
+    def problems(self) -> list[str]:
+        """Everything in the database that contradicts itself, one sentence each."""
+        return problems_of(self._database)
+
+    def unfinished(self) -> list[str]:
+        """Plans whose attacks are not all stored, one sentence each."""
+        return unfinished_plans(self._database)
+
+    def merge(
+        self, path: str | Path, *, check_new_name: Callable[[str], object] = check_name
+    ) -> MergeReport:
         """Add what another machine's database file holds, all of it or nothing.
+
+        Args:
+            path: the file.
+            check_new_name: raises HarnessError for what may not name a checkpoint here.
 
         Raises:
             HarnessError: the file contradicts itself or this database, named by the first case.
         """
-        return merge(self._database, Path(path))
+        return merge(self._database, Path(path), check_new_name)
 
 
 def _outcomes_of(

@@ -33,6 +33,7 @@ _TIME = re.compile(r"[0-9T:.+Z -]{0,40}")
 _LINE = re.compile(r"[^\x00-\x1f\x7f]{0,500}")
 _PROSE = re.compile(r"[^\x00-\x08\x0b-\x1f\x7f]{0,20000}")
 _FIGURE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_SCALES = ("full", "reduced", "smoke", "")
 _MOST_ENTRIES = 1000
 _MOST_EPOCHS = 100_000
 _MOST_WORDS = 100
@@ -56,11 +57,14 @@ def checkpoint(row: rows.Row) -> CheckpointRecord:
     _integer(row["parameters"], "parameters")
     for name in ("composition", "settings", "architecture_settings", "recipe", "paper", "training"):
         _mapping(row[name], name)
+    if row["scale"] not in _SCALES:
+        raise ValueError(f"scale is {row['scale']!r:.80}")
+    _integer(row["training"].get("collapsed_at", 0), "collapsed_at")
     if row["training"].get("best_weights", "") != "":  # becomes the name of a file
         _text(row["training"]["best_weights"], "best_weights", SHA256)
     for name, values in _entries(row["curves"], "curves").items():
         _numbers(values, name)
-    _capabilities(row["capabilities"])
+    capabilities(row["capabilities"])
     threat(row)
     return rows.checkpoint_of(row)
 
@@ -230,9 +234,12 @@ def _runtime(value: Any) -> None:
     _text(found.device, "device", _LINE)
     _integer(found.batch_size, "batch_size")
     _integer(found.workers, "workers")
+    if type(found.time_limit) not in (int, float) or _is_vast(found.time_limit):
+        raise TypeError(f"time_limit is {found.time_limit!r:.80}")
 
 
-def _capabilities(value: Any) -> None:
+def capabilities(value: Any) -> Capabilities:
+    """What a model exposes, every field of its type and of a sane size."""
     entries = _entries(value, "capabilities")
     for field in fields(Capabilities):
         if isinstance(field.default, tuple):
@@ -248,6 +255,7 @@ def _capabilities(value: Any) -> None:
             raise TypeError(f"capability {field.name} is {given!r:.80}")
     _integer(found.classes, "classes", least=1, most=1_000_000)
     _integer(found.auxiliary, "auxiliary", most=10_000)
+    return found
 
 
 def _text(value: Any, what: str, pattern: re.Pattern[str]) -> str:

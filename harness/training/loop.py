@@ -22,10 +22,19 @@ from harness.recipe import Recipe
 from harness.steps.schedules import cyclic, one_cycle, parse_drops, parse_factors, step_drops
 from harness.training.probe import best_epoch, collapsed_at, divide, probe
 from harness.training.request import TrainingRequest
-from harness.training.state import Progress, Resumable, load_state, save_state, state_file
+from harness.training.state import (
+    Progress,
+    Resumable,
+    load_state,
+    only_one,
+    save_state,
+    state_file,
+)
 
 SAVE_EVERY = 300.0
-"""Seconds of training that a kill may cost, besides the end of every epoch."""
+"""Seconds after which the next step ends with a saved state, as the end of every epoch does.
+
+Half of the 10 minutes that a kill may cost: a step and the probe come on top."""
 
 _CHECK_EVERY = 16
 """Steps between two looks at the loss: each look makes a GPU wait."""
@@ -106,9 +115,17 @@ def train(
         HarnessError: the loss or a weight became NaN or infinite, or robustness collapsed where
             the recipe stops then; the last good state stays.
     """
+    with only_one(folder, request.digest(data)[:32], f"the very run of '{request.name}'"):
+        return _train(request, data, folder, device, report)
+
+
+def _train(
+    request: TrainingRequest, data: Split, folder: Path, device: str, report: Report | None
+) -> Trained:
     run = Training(request, data, folder, device)
     if report:
         report.started(request.recipe.epochs, run.steps_per_epoch, run.progress.steps)
+    run.make_up_for_a_probe()
     run.check_collapse()  # a resumed run may have stopped there before
     while run.progress.steps < request.recipe.epochs * run.steps_per_epoch:
         run.one_epoch(report)
@@ -174,23 +191,31 @@ class Training:
         for step in range(first, self.steps_per_epoch):
             waiting.append(self.step(epoch, step, order))
             is_last = step + 1 == self.steps_per_epoch
+            is_due = time.monotonic() - saved > SAVE_EVERY
             looked = None
-            if len(waiting) == _CHECK_EVERY or is_last:
+            if len(waiting) == _CHECK_EVERY or is_due or is_last:
                 looked = self._look(waiting, epoch, step)
                 waiting = []
             self.progress.seconds = before + time.monotonic() - started
             if report:
                 report.stepped(epoch + 1, step + 1, looked)
-            if not waiting and not is_last and time.monotonic() - saved > SAVE_EVERY:
+            if is_due and not is_last:
                 self._save(epoch, step + 1)
                 saved = time.monotonic()
         self._close_epoch()
+        if time.monotonic() - saved > SAVE_EVERY / 5:  # a large network's probe takes minutes
+            self._save(epoch + 1, 0)
         self._probe()
         self._save(epoch + 1, 0)
         if report:
             report.finished_epoch(
                 epoch + 1, self.progress.losses[-1], self.progress.epoch_seconds[-1]
             )
+
+    def make_up_for_a_probe(self) -> None:
+        """Probe a run that was killed between the end of an epoch and its probe."""
+        if len(self.progress.probe_pgd) < len(self.progress.losses):
+            self._probe()
 
     def check_collapse(self) -> None:
         """Stop where robustness collapsed and the recipe wants no more of it."""
@@ -300,7 +325,8 @@ class Training:
             if not math.isfinite(value):
                 step = last - len(values) + 1 + offset
                 raise self._diverged(f"the loss became {value}", epoch, step)
-        self.progress.sum += sum(values)
+        for value in values:  # one by one: the sum must not depend on when we looked
+            self.progress.sum += value
         for taken in waiting:
             for name, measure in taken.measures.items():
                 total, count = self.progress.sums.get(name, [0.0, 0.0])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from harness.batch import Memory
 from harness.defense import Players
 from harness.errors import HarnessError
+from harness.files import lock_file
 from harness.models.weights import read_weights, write_whole
 
 
@@ -45,6 +48,40 @@ class Progress:
 def state_file(folder: Path, digest: str) -> Path:
     """Where the state of the run with this digest is kept."""
     return folder / f"unfinished-{digest[:32]}.pt"
+
+
+@contextmanager
+def only_one(folder: Path, key: str, what: str) -> Iterator[None]:
+    """Let one process at a time train something; a lock beside the state ends with its process.
+
+    Args:
+        folder: where the state for resuming is kept.
+        key: what only one may train, as part of a file's name.
+        what: the same in words, for the error.
+
+    Raises:
+        HarnessError: another process trains it, or the folder cannot be written.
+    """
+    path = folder / f"unfinished-{key}.lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = lock_file(path, wait=False)
+    except BlockingIOError as error:
+        raise HarnessError(
+            f"{what} is being trained by another process: let that finish, or choose another "
+            "--name or --seed."
+        ) from error
+    except OSError as error:
+        raise HarnessError(
+            f"cannot write {path}: {error.strerror or error}. Free some space or choose another "
+            "folder with HARNESS_CHECKPOINTS."
+        ) from error
+    try:
+        yield
+    finally:
+        if lock is not None:
+            with lock:
+                path.unlink(missing_ok=True)  # while it is still ours
 
 
 @dataclass

@@ -199,6 +199,33 @@ def stored(home: Path, made_once: Path) -> Path:
     return home
 
 
+@pytest.fixture(scope="session")
+def small_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with `plain` (trades), attacked twice on two slices, and its images kept."""
+    folder = tmp_path_factory.mktemp("small_once")
+    attacks = ("--attack", "pgd(steps=3)", "--attack", "fgsm", "--examples", "120")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_DB", str(folder / "results.db"))
+        patch.setenv("HARNESS_DATA", str(folder / "data"))
+        patch.delenv("HARNESS_CHECKPOINTS", raising=False)
+        for command in (
+            ("train", *TRADES, *THIN),
+            ("eval", "plain", *attacks, "--workers", "1", "--keep-adversarial", "uint8"),
+        ):
+            patch.setattr(sys, "argv", ["harness", *command, "-q"])
+            with pytest.raises(SystemExit) as ended:
+                main()
+            assert ended.value.code == 0
+    return folder
+
+
+@pytest.fixture
+def small(home: Path, small_once: Path) -> Path:
+    """The working folder with a copy of that database, its checkpoints and its kept images."""
+    shutil.copytree(small_once, home, dirs_exist_ok=True)
+    return home
+
+
 @pytest.fixture
 def model_file(home: Path) -> Path:
     """A file of models trained elsewhere, and `weights.pt` beside it that fits them all."""

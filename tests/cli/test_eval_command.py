@@ -138,7 +138,15 @@ def test_what_a_model_prints_stays_out_of_the_results(add, harness):
     add("loud", "chatty")
     found = harness("eval", "loud", *QUICK, "--examples", 5, "--json")
     assert found.json()[0]["status"] == "ok"
-    assert "prints on every pass" in found.err
+    assert "prints on every pass" not in found.err  # nor in a terminal that it could confuse
+
+
+def test_a_model_that_raises_where_only_an_estimate_is_asked_for_is_a_sentence(add, harness):
+    add("broken", "failing")
+    found = harness("eval", "broken", *QUICK, "--examples", 5, "--dry-run")
+    assert found.code == 2
+    said = found.err.strip().splitlines()[-1]
+    assert said.startswith("harness: nothing can be estimated: the model raised RuntimeError")
 
 
 # Who is meant

@@ -344,8 +344,8 @@ def test_the_digest_follows_weights_source_callable_and_dataset(file, weights, t
 @pytest.mark.parametrize("name", ["two_classes", "raises"])
 def test_a_model_that_does_not_fit_the_dataset_is_not_added(file, tmp_path, name):
     path = tmp_path / "weights.pt"
-    if name == "two_classes":
-        torch.save(import_model(f"{file}:two_classes").module.state_dict(), path)
+    their = "two_classes" if name == "two_classes" else "build"
+    torch.save(import_model(f"{file}:{their}").module.state_dict(), path)
     with pytest.raises(HarnessError, match=r"2 classes but the dataset has 10|raised KeyError"):
         added_record("theirs", f"{file}:{name}", path, DIGITS, tmp_path / "kept")
     assert not (tmp_path / "kept").exists()

@@ -7,8 +7,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -162,11 +163,30 @@ def test_a_missing_folder_and_a_folder_are_named(tmp_path: Path) -> None:
         Store.open(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is unwritable for root")
-def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
+@pytest.fixture
+def locked_folder(new_database: Path) -> Iterator[Path]:
+    """A folder with a database, neither of which may be written, even where tests run as root."""
+    folder = Path(tempfile.mkdtemp())
+    shutil.copy(new_database, folder / "results.db").chmod(0o444)
+    folder.chmod(0o555)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)  # nobody
+    yield folder
+    if is_root:
+        os.seteuid(0)
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_an_unwritable_folder_and_an_unwritable_file_are_named(locked_folder: Path) -> None:
     with pytest.raises(HarnessError, match="may be written"):
-        Store.open(tmp_path / "results.db")
+        Store.open(locked_folder / "new.db")
+    with Store.open(locked_folder / "results.db") as store:
+        assert store.checkpoints() == []
+        with pytest.raises(HarnessError, match="check the permissions"):
+            store.start_run("eval", versions={}, device="cpu")
+    assert [file.name for file in locked_folder.iterdir()] == ["results.db"]
 
 
 @pytest.mark.parametrize(
@@ -175,6 +195,7 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
         ("sqlite://", "in memory"),
         ("nonsense://x/y", "driver"),
         ("postgresql+nodriver://me:secret@host/db", "driver"),
+        ("postgresql://me:secret@localhost:1/db", "cannot be used"),
         ("://", "no database"),
     ],
 )
@@ -240,8 +261,11 @@ def test_an_older_schema_is_copied_and_brought_up_to_date_by_a_writer_only(
     )
     monkeypatch.setattr(revisions, "MIGRATIONS", folder)
     monkeypatch.setattr(revisions, "HEAD", NEXT)
-    with pytest.raises(HarnessError, match=f"schema {schema.HEAD}, not {NEXT}"):
-        Store.open(path, read_only=True)
+    before = path.read_bytes()
+    with Store.open(path, read_only=True) as reader:
+        assert len(reader.outcomes(DIGEST)) == 1
+    assert path.read_bytes() == before
+    assert files(path) == ["migrations", "results.db"]
     with Store.open(path) as again:
         assert len(again.outcomes(DIGEST)) == 1
     assert files(path) == ["migrations", "results.db", f"results.db.schema-{schema.HEAD}"]

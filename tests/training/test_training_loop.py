@@ -66,7 +66,7 @@ def outcome(request, data, folder, **arguments):
 KILLS = {  # when; seconds between saves; the step from which the resumed run goes on
     "step": ({"at": (2, 5)}, 300.0, STEPS),  # back to the end of the first epoch
     "epoch": ({"after_epoch": 1}, 300.0, STEPS),
-    "first epoch": ({"at": (1, 4)}, 0.0, 2),  # steps 1 and 2 were saved, 3 and 4 not yet
+    "first epoch": ({"at": (1, 4)}, 0.0, 3),  # steps 1 to 3 were saved, 4 not yet
     "last step": ({"at": (2, 7)}, 0.0, STEPS + 6),
 }
 ONCE = [(name, list(KILLS)[n % len(KILLS)]) for n, name in enumerate(EVERY_DEFENSE)]
