@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 QUICK := not slow and not network and not gpu
 
-.PHONY: setup demo test test-long lint types reference results requirements clean
+.PHONY: setup demo test test-long promises lint types reference results requirements clean
 
 demo: $(INSTALLED)
 	$(BIN)/harness demo --out demo
@@ -14,6 +14,10 @@ test: $(INSTALLED) lint types
 
 test-long: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+# Every test that docs/promises.md names, the slow ones included.
+promises: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto $$(grep -o 'tests/[a-z_/.]*' docs/promises.md | sort -u)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ from harness.cli import harness as root
 from harness.cli.reference import reference
 
 HERE = Path(__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/promises.md")
 
 
 def _lines(page: str) -> list[str]:
@@ -40,6 +40,22 @@ def test_the_command_reference_is_what_help_says():
     written = (HERE / "docs" / "commands.md").read_text()
 
     assert written == reference(), "run `make reference`"
+
+
+def test_every_promise_names_tests_that_are_there():
+    text = (HERE / "docs" / "promises.md").read_text()
+    for promise in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        named = re.findall(r"tests/[a-z_/.0-9]+", promise)
+        assert named, promise.partition("\n")[0]
+        assert all((HERE / one).exists() for one in named), named
+
+
+def test_every_status_of_a_failed_row_is_explained():
+    """`ModelError("status", ...)` anywhere in the code, and the table of promises."""
+    source = "".join(file.read_text() for file in (HERE / "harness").rglob("*.py"))
+    raised = set(re.findall(r"ModelError\(\s*\"([a-z_]+)\"", source))
+    explained = set(re.findall(r"`([a-z_]+)`", (HERE / "docs" / "promises.md").read_text()))
+    assert raised - explained == set()
 
 
 def test_the_documents_hold_commands():
