@@ -72,6 +72,13 @@ def open_store(db: str | None, *, create: bool = True, read_only: bool = False) 
     return Store.open(db, create=create, read_only=read_only)
 
 
+def open_copy(db: str | None) -> Store:
+    """The same as it is now, for reading at length while others write."""
+    from harness.store.store import Store
+
+    return Store.open(db, create=False, read_only=True, is_copied=True)
+
+
 def checkpoint_folder(store: Store) -> Path:
     """Where weights lie: HARNESS_CHECKPOINTS, else `checkpoints/` beside the database."""
     import os

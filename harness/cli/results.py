@@ -138,7 +138,7 @@ def verify_results(
     del device, verbose
     import json
 
-    with options.open_store(db, create=False, read_only=True) as store:
+    with options.open_copy(db) as store, store.snapshot():
         problems = store.problems()
         unfinished = store.unfinished()
         problems += _audited(store, data_dir, site, is_sound=not problems)
@@ -149,7 +149,7 @@ def verify_results(
             click.echo(problem)
         for sentence in unfinished:
             options.say(f"not finished: {sentence}", quiet=quiet)
-        options.say(f"{len(problems)} problems.", quiet=quiet)
+        options.say(f"{len(problems) or 'no'} problem{'s' * (len(problems) != 1)}.", quiet=quiet)
     if problems:
         context.exit(1)
 

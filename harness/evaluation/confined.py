@@ -10,6 +10,7 @@ import contextlib
 import functools
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from torch.autograd.function import once_differentiable
 import harness
 from harness.diagnostics.inside import Elsewhere
 from harness.errors import HarnessError, ModelError
-from harness.evaluation.channel import LARGEST_PAYLOAD, BadMessageError, Channel, Message
+from harness.evaluation.channel import BadMessageError, Channel, Message
 from harness.evaluation.messages import heard_outputs, spoken_select
 from harness.evaluation.patience import deadline, too_slow
 from harness.identity import Capabilities
@@ -41,6 +42,13 @@ _KEPT = re.compile(
 
 _LARGEST_ANSWER = 2**30
 """Bytes of tensors that one pass may return."""
+
+_MOST_TENSORS = 20_000
+_LOADING = 300.0
+"""Seconds within which PyTorch is loaded, on a disk that is slow."""
+
+_PATIENCE = 10.0
+"""Seconds within which a process that only forks must answer."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _STATUS = re.compile(r"[a-z][a-z_]{0,39}")
@@ -72,7 +80,7 @@ class Zygote:
             ) from error
         finally:
             theirs.close()
-        self._end = weakref.finalize(self, _end, self._process, self._control)
+        self.end = weakref.finalize(self, _end, self._process, self._control)
 
     @property
     def is_alive(self) -> bool:
@@ -87,20 +95,19 @@ class Zygote:
         """
         with contextlib.suppress(OSError, EOFError):
             words = f"start {torch.get_num_threads()}".encode()
+            self._control.settimeout(_LOADING)
             socket.send_fds(self._control, [words], [theirs.fileno()])
             return self._answer()
+        self.end()
         raise HarnessError("no process can be started for the model: is there memory left?")
 
-    def ended(self, child: int, *, must: bool) -> int:
-        """Exit code of a process, minus the signal that ended it; 0 while it runs.
-
-        Args:
-            child: its id.
-            must: end it now.
-        """
+    def exit_code(self, child: int) -> int:
+        """How a process ended: minus the signal that ended it; 0 where nobody knows."""
         with contextlib.suppress(OSError, EOFError):
-            self._control.sendall(f"{'kill' if must else 'ended'} {child}".encode())
+            self._control.settimeout(_PATIENCE)
+            self._control.sendall(f"ended {child}".encode())
             return self._answer()
+        self.end()  # a model has stopped or ended it
         return 0
 
     def _answer(self) -> int:
@@ -129,22 +136,38 @@ class Link:
     """
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
         self._zygote = _living_zygote()
-        with theirs:
-            self.process = self._zygote.start(theirs)
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self.process = self._zygote.start(theirs)
+        except BaseException:
+            ours.close()
+            raise
+        handle = os.pidfd_open(self.process) if hasattr(os, "pidfd_open") else None
         self._channel = Channel(ours)
         self._ended: ModelError | None = None
         self._unused: list[int] = []
-        self.close = weakref.finalize(self, _hang_up, self._zygote, self.process, self._channel)
+        self.close = weakref.finalize(self, _hang_up, self._channel, self.process, handle)
 
     @property
     def is_alive(self) -> bool:
         """Whether it answers, as far as is known."""
         return self._ended is None
 
-    def ask(self, words: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> Message:
+    def ask(
+        self,
+        words: Mapping[str, Any],
+        tensors: Mapping[str, Tensor] | None = None,
+        *,
+        most: int = _LARGEST_ANSWER,
+    ) -> Message:
         """Say something and wait for the answer.
+
+        Args:
+            words: plain values.
+            tensors: by name.
+            most: bytes of the tensors that may come back.
 
         Raises:
             ModelError: the model misbehaved, was too slow, or ended its process.
@@ -156,7 +179,6 @@ class Link:
         forget, self._unused = self._unused, []
         try:
             self._channel.send({**words, "forget": forget}, tensors, deadline=until)
-            most = LARGEST_PAYLOAD if words["do"] == "state" else _LARGEST_ANSWER
             answer = self._channel.receive(deadline=until, most=most)
         except TimeoutError as error:
             raise self._over(too_slow()) from error
@@ -181,7 +203,7 @@ class Link:
         return error
 
     def _crash(self) -> ModelError:
-        code = self._zygote.ended(self.process, must=False)
+        code = self._zygote.exit_code(self.process)
         how = f"was ended by signal {-code}" if code < 0 else "ended"
         return ModelError(
             "crashed", f"the process of the model {how}: out of memory, or the model left it."
@@ -204,6 +226,7 @@ class RemoteModule(Elsewhere):
         self._seed: int | None = None
         self._is_wide = False
         self._must_reset = False
+        self._size = 0
 
     @classmethod
     def built(cls, reference: str, sha256: str, place: Path, device: str) -> tuple[Self, str, int]:
@@ -248,6 +271,7 @@ class RemoteModule(Elsewhere):
         Raises:
             HarnessError: as `third_party.load_foreign_weights`.
         """
+        self._size = sum(one.numel() * one.element_size() for one in weights.values())
         self.say({"do": "fit", "name": name}, weights)
 
     def probe(self, images: Tensor, classes: int) -> Capabilities:
@@ -261,9 +285,13 @@ class RemoteModule(Elsewhere):
 
         said = self.say({"do": "probe", "classes": classes}, {"images": images}).header
         try:
-            return untrusted.capabilities(said.get("capabilities"))
+            found = untrusted.capabilities(said.get("capabilities"))
         except (TypeError, ValueError, KeyError) as error:
             raise ModelError("bad_answer", f"the model is described as {error}.") from error
+        is_foreign = not found.strip and not found.training_loss
+        if found.classes != classes or not 1e-4 <= found.scale < 1e6 or not is_foreign:
+            raise ModelError("bad_answer", "the model is described as what it cannot be.")
+        return found
 
     def open(self, capabilities: Capabilities) -> None:
         """`third_party.opened` over there."""
@@ -308,7 +336,7 @@ class RemoteModule(Elsewhere):
     ) -> dict[str, Any]:
         """Its parameters and buffers, fetched."""
         del args, kwargs
-        return self.say({"do": "state"}).tensors
+        return self.link.ask({"do": "state"}, most=2 * self._size + _LARGEST_ANSWER).tensors
 
     def train(self, mode: bool = True) -> Self:
         """Training mode is refused in silence; evaluation mode is restored with the next pass."""
@@ -345,8 +373,11 @@ class _Call:
         answer = self._link.ask(self._words, {**self._tensors, "images": images})
         self.said = answer.header
         self.names = tuple(answer.tensors)
+        if len(answer.tensors) > _MOST_TENSORS:
+            raise ModelError("bad_answer", f"the model returned {len(answer.tensors)} tensors.")
         listed = answer.header.get("differentiable")
-        able = [name for name in answer.tensors if name in listed] if _is_words(listed) else []
+        named = set(listed) if _is_words(listed) else set()
+        able = [name for name in answer.tensors if name in named]
         number = answer.header.get("id")
         self._number = number if able and isinstance(number, int) else 0
         return {name: one.to(self._device) for name, one in answer.tensors.items()}, able
@@ -414,12 +445,28 @@ def _environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def _hang_up(zygote: Zygote, process: int, channel: Channel) -> None:
+def _hang_up(channel: Channel, process: int, handle: int | None) -> None:
+    """End the process of a model and whatever it has started.
+
+    Args:
+        channel: to it.
+        process: its id, and that of its process group.
+        handle: means this very process even when its id is somebody else's by now.
+    """
     channel.close()
-    zygote.ended(process, must=True)
+    with contextlib.suppress(ProcessLookupError):
+        if handle is not None:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        os.killpg(process, signal.SIGKILL)
+    if handle is not None:
+        os.close(handle)
 
 
 def _end(process: subprocess.Popen[bytes], control: socket.socket) -> None:
-    """It ends its processes first, then itself."""
+    """It ends its processes first, then itself; one that a model has stopped is ended."""
     control.close()
-    process.wait()
+    try:
+        process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -6,14 +6,15 @@ until the other side hangs up; what it says is taken as data there.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import ctypes
 import os
 import signal
 import socket
 import struct
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,14 @@ Answer = tuple[Mapping[str, Any], Mapping[str, Tensor]]
 NOTHING: dict[str, Tensor] = {}
 
 _PATIENCE = 100
+_PR_SET_PDEATHSIG = 1
 
 
 def main(descriptor: int) -> None:
     """Wait with PyTorch loaded, and become the process of a model as often as is asked.
 
-    On the control socket come `start THREADS` with the socket to serve on, `kill PID` and
-    `ended PID`; the answers are a number each. When it is closed every process started ends.
+    On the control socket come `start THREADS` with the socket to serve on, and `ended PID`; the
+    answers are a number each. When it is closed every process started ends with this one.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other side decides when to stop
     control = socket.socket(fileno=descriptor)
@@ -57,30 +59,39 @@ def main(descriptor: int) -> None:
         if word == "start":
             child = os.fork()
             if child == 0:
+                os.setsid()  # whatever the model starts is ended with it
+                _end_with_parent()
                 control.close()
                 _serve(sockets[0], int(number))
             os.close(sockets[0])
             children[child], answer = None, child
         else:
-            answer = _ended(children, int(number), must=word == "kill")
+            answer = _exit_code(children, int(number))
         control.sendall(struct.pack("!i", answer))
-    for child in children:
-        _ended(children, child, must=True)
+    for child, code in children.items():
+        if code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)
     os._exit(0)
 
 
-def _ended(children: dict[int, int | None], child: int, *, must: bool) -> int:
-    """Exit code of a child, minus the signal that ended it; 0 while it runs."""
-    if children[child] is None:
-        if must:
-            os.kill(child, signal.SIGKILL)  # nobody has waited for it, so it is still this one
-        for _ in range(1 if must else _PATIENCE):  # it has hung up, so it is about to end
-            found, status = os.waitpid(child, 0 if must else os.WNOHANG)
-            if found:
-                children[child] = os.waitstatus_to_exitcode(status)
-                break
+def _exit_code(children: dict[int, int | None], child: int) -> int:
+    """Exit code of a child that has hung up, minus the signal that ended it; 0 while it runs."""
+    for _ in range(_PATIENCE):
+        if children[child] is not None:
+            break
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            children[child] = os.waitstatus_to_exitcode(status)
+        else:
             time.sleep(0.01)
     return children[child] or 0
+
+
+def _end_with_parent() -> None:
+    """Have Linux kill this process when its parent ends, by whatever hand."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _serve(descriptor: int, threads: int) -> None:
@@ -181,7 +192,7 @@ class Guest:
         seed = header["seed"]
         with (
             torch.set_grad_enabled(wanted),
-            nullcontext() if seed is None else drawing(module, seed),
+            contextlib.nullcontext() if seed is None else drawing(module, seed),
         ):
             found = _passed(module, candidate, given)
         if not torch.equal(candidate.detach(), images):

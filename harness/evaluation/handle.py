@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from harness.errors import ModelError, first_line
 from harness.evaluation.patience import check_time
-from harness.outputs import Outputs, Select
+from harness.identity import Capabilities
+from harness.outputs import Outputs, Select, Stripped
 
 PADDING = 16
 """Batches are padded to a multiple of this. Measured on the CPU: with fewer than 12 images the
@@ -31,14 +32,23 @@ class Handle:
         module: returns logits [N, K] or `Outputs`.
         classes: K.
         has_gate: whether the module's forward takes `select`.
+        promised: what attacks count on; None where nobody does.
     """
 
     padding = PADDING
 
-    def __init__(self, module: nn.Module, classes: int, *, has_gate: bool = False) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        classes: int,
+        *,
+        has_gate: bool = False,
+        promised: Capabilities | None = None,
+    ) -> None:
         self._module = module.eval().requires_grad_(requires_grad=False)
         self._classes = classes
         self._has_gate = has_gate
+        self._promised = promised
 
     def __call__(self, images: Tensor, *, select: Select = None) -> Outputs:
         """Outputs of the images alone; the padding is cut off again.
@@ -60,7 +70,10 @@ class Handle:
         if any(module.training for module in self._module.modules()):
             self._module.eval()
             raise ModelError("switched_mode", "the model switched itself to training mode.")
-        return self._cut(as_outputs(found), len(images), len(padded))
+        outputs = as_outputs(found)
+        if self._promised is not None and not isinstance(select, Stripped):
+            _check_promise(outputs, self._promised)
+        return self._cut(outputs, len(images), len(padded))
 
     @property
     def module(self) -> nn.Module:
@@ -85,9 +98,10 @@ class Handle:
                 )
         features = outputs.features
         others = (features, outputs.gated, *outputs.vectors)
-        if any(one is not None and (one.ndim < 2 or len(one) != padded) for one in others):
+        if not all(one is None or _are_vectors(one, padded) for one in others):
             raise ModelError(
-                "wrong_shape", f"the model returned features that are not [{padded}, R]."
+                "wrong_shape",
+                f"the model returned features that are not ({padded}, R) floating point.",
             )
         return Outputs(
             outputs.logits[:count].float(),
@@ -97,6 +111,26 @@ class Handle:
             tuple(vectors[:count] for vectors in outputs.vectors),
             None if outputs.gated is None else outputs.gated[:count],
         )
+
+
+def _are_vectors(value: Tensor, count: int) -> bool:
+    return value.ndim >= 2 and len(value) == count and value.is_floating_point()
+
+
+def _check_promise(outputs: Outputs, promised: Capabilities) -> None:
+    """Refuse fewer outputs than were there when the model was added or trained.
+
+    Raises:
+        ModelError: attacks would miss them.
+    """
+    if len(outputs.auxiliary) < promised.auxiliary:
+        raise ModelError(
+            "changed_heads",
+            f"the model returned {len(outputs.auxiliary)} auxiliary outputs, but "
+            f"{promised.auxiliary} are recorded.",
+        )
+    if promised.features and outputs.features is None:
+        raise ModelError("wrong_shape", "the model returned no features, but they are recorded.")
 
 
 def as_outputs(found: object) -> Outputs:

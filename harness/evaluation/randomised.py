@@ -17,6 +17,7 @@ from harness.attacks.streams import generator
 from harness.evaluation.confined import RemoteModule
 from harness.evaluation.handle import Handle
 from harness.evaluation.recording import drawing
+from harness.identity import Capabilities
 from harness.outputs import Outputs, Select
 from harness.statistics import wilson
 
@@ -35,8 +36,15 @@ class RandomHandle(Handle):
 
     padding = 2  # copies draw numbers of their own and are cut off; some modules squeeze a single
 
-    def __init__(self, module: nn.Module, classes: int, *, has_gate: bool = False) -> None:
-        super().__init__(module, classes, has_gate=has_gate)
+    def __init__(
+        self,
+        module: nn.Module,
+        classes: int,
+        *,
+        has_gate: bool = False,
+        promised: Capabilities | None = None,
+    ) -> None:
+        super().__init__(module, classes, has_gate=has_gate, promised=promised)
         self._key: tuple[str | int, ...] = ()
         self._passes = 0
 

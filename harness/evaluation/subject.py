@@ -93,7 +93,7 @@ def subject_of(
     is_steered = capabilities.select or capabilities.strip
     has_gate = is_steered or is_opened(capabilities)  # what is opened softens without a gate too
     kind = RandomHandle if capabilities.is_random else Handle
-    handle = kind(module, capabilities.classes, has_gate=has_gate)
+    handle = kind(module, capabilities.classes, has_gate=has_gate, promised=capabilities)
     return Subject(handle, capabilities, training_loss)
 
 

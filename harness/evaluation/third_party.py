@@ -339,14 +339,14 @@ def added_record(
             module, source = foreign_model(reference, dataset)
             parameters = parameter_count(module)
             load_foreign_weights(module, state, name)
-            capabilities = probe(module, images, len(dataset.classes))
+            capabilities, state = probe(module, images, len(dataset.classes)), module.state_dict()
         else:
             module, source, parameters = RemoteModule.built(reference, "", Path.cwd(), "cpu")
             module.fit(state, name)
             capabilities = module.probe(images, len(dataset.classes))
-    except ModelError as error:
-        raise HarnessError(f"'{name}' cannot be added: {error}") from error
-    stored, sha256 = write_weights(module.state_dict(), folder)
+    except (ModelError, torch.OutOfMemoryError) as error:
+        raise HarnessError(f"'{name}' cannot be added: {first_line(error)}") from error
+    stored, sha256 = write_weights(state, folder)
     return CheckpointRecord(
         name=name,
         digest=digest(["added", sha256, source, reference.rpartition(":")[2], dataset.name]),

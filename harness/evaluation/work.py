@@ -14,7 +14,7 @@ from harness.attacks.search import Guides
 from harness.attacks.surface_text import DIGITS
 from harness.data import Split, dataset, load
 from harness.data.corruptions import Corrupted, corrupted
-from harness.errors import HarnessError, ModelError
+from harness.errors import HarnessError, ModelError, first_line
 from harness.evaluation.evaluate import Aids, evaluate
 from harness.evaluation.exact import compute_exactly
 from harness.evaluation.handle import Handle
@@ -81,6 +81,11 @@ def do(work: Work) -> Outcome | Failure:
         )
     except VerificationError as error:
         return _failure(work.job, "violation", str(error))
+    except Exception as error:
+        if work.record.kind != "added":
+            raise
+        said = f"{type(error).__name__}: {first_line(error)}"
+        return _failure(work.job, "unforeseen", f"what the model answers ends in {said}")
 
 
 def _outcome(work: Work, data: Split | Corrupted) -> Outcome:

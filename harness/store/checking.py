@@ -14,11 +14,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, select
 
+from harness.errors import HarnessError
 from harness.identity import CLEAN, CORRECT, AttackSpec, CheckpointRecord, Job, Outcome, digest
 from harness.store import rows, schema, untrusted
 from harness.store.database import Database
 
-_MALFORMED = (ValueError, TypeError, KeyError, RecursionError, ArithmeticError)
+_MALFORMED = (
+    *(ValueError, TypeError, KeyError, RecursionError, ArithmeticError, MemoryError),
+    HarnessError,
+)
 
 Reader = Callable[[rows.Row], Any]
 _IMAGES = (schema.images.c.name.label("dataset"), schema.images.c.sha256.label("images"))
@@ -219,15 +223,21 @@ def unfinished_plans(database: Database) -> list[str]:
     """Plans with attacks that nothing stored is of: evaluations that did not come to their end."""
     with database.reading() as connection:
         known = set(connection.scalars(select(schema.attack.c.hash)))
-        found = []
-        for row in connection.execute(_owned(schema.plan)).mappings():
-            missing = sum(attack not in known for attack, _ in row["attacks"])
-            if missing:
-                found.append(
-                    f"plan {row['id']} ({row['protocol']}, {row['checkpoint'][:12]}): {missing} of "
-                    f"its {len(row['attacks'])} attacks are not stored"
-                )
+        readable = list(_Check(connection)._rows(schema.plan, _owned(schema.plan), _whole_plan))
+    found = []
+    for row in readable:
+        missing = sum(attack not in known for attack, _ in row["attacks"])
+        if missing:
+            found.append(
+                f"plan {row['id']} ({row['protocol']}, {row['checkpoint'][:12]}): {missing} of "
+                f"its {len(row['attacks'])} attacks are not stored"
+            )
     return found
+
+
+def _whole_plan(row: rows.Row) -> rows.Row:
+    _plan(row)
+    return row
 
 
 def _plain(table: Table) -> Select[Any]:

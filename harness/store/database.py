@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from harness.errors import HarnessError
+from harness.store.rows import WrongRowError
 
 _PAUSE = 0.02
 _ADVICE = {
@@ -36,6 +37,10 @@ _ADVICE = {
 }
 _WRITERS = 0x52484201
 """The advisory lock of PostgreSQL that writers take in turn."""
+
+
+class UnreadableError(HarnessError, ValueError):
+    """A database with a row that no harness wrote; a `ValueError`, as of any malformed value."""
 
 
 @dataclass
@@ -109,6 +114,11 @@ class Database:
         """Turn what the person can fix into a sentence; the rest stays a bug with its traceback."""
         try:
             yield
+        except WrongRowError as error:
+            raise UnreadableError(
+                f"the database {self.where} holds what no harness wrote: {error}. See `harness "
+                "results verify`, then restore a copy of it, or name another file."
+            ) from error
         except (DBAPIError, sqlite3.Error) as error:
             reason = str(error.orig if isinstance(error, DBAPIError) else error)
             advice = next((text for key, text in _ADVICE.items() if key in reason), None)

@@ -34,7 +34,12 @@ _LONGEST_VALUE = 256 * 2**20
 
 
 def open_database(
-    url: str | Path | None, *, create: bool, read_only: bool, timeout: float
+    url: str | Path | None,
+    *,
+    create: bool,
+    read_only: bool,
+    timeout: float,
+    is_copied: bool = False,
 ) -> Database:
     """Open, create or bring up to date the database at `url`; see `Store.open`."""
     if url is None:
@@ -49,7 +54,7 @@ def open_database(
         engine = _sqlite_engine(path, read_only=read_only, timeout=timeout)
         database = Database(str(path), path, engine, read_only, timeout)
     try:
-        if path is not None and read_only and is_older(database):
+        if path is not None and read_only and (is_copied or is_older(database)):
             return _updated_copy(database, path)
         bring_up_to_date(database, create=create)
     except BaseException:
@@ -59,9 +64,10 @@ def open_database(
 
 
 def _updated_copy(database: Database, path: Path) -> Database:
-    """A file of an older schema, read through a copy that is up to date; itself it stays as it is.
+    """A file that is read through a copy of its own, up to date; itself it stays as it is.
 
-    Finished files stay readable so, and what another machine recorded can be merged.
+    Finished files of an older schema stay readable so, and what another machine recorded can be
+    merged.
     """
     folder = TemporaryDirectory(prefix="robust-harness-")
     copy, where, timeout = Path(folder.name) / path.name, database.where, database.timeout
@@ -74,7 +80,7 @@ def _updated_copy(database: Database, path: Path) -> Database:
     except (OSError, sqlite3.Error, DBAPIError) as error:
         folder.cleanup()
         raise HarnessError(
-            f"{where} has an older schema, and a copy of it cannot be brought up to date in "
+            f"{where} is read through a copy of the present schema, which cannot be made in "
             f"{folder.name} ({error}). Make room there, or choose another folder with TMPDIR."
         ) from error
     except BaseException:

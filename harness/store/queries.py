@@ -96,7 +96,8 @@ def write_attack(
     query = select(table.c.id, table.c.changed, table.c.description).where(
         table.c.hash == row["hash"]
     )
-    known = connection.execute(query).one_or_none()
+    with rows.believed(table):
+        known = connection.execute(query).one_or_none()
     said = dict(description or {})
     if known is None:
         return ensure(connection, table, {"hash": row.pop("hash")}, row | {"description": said})
@@ -259,7 +260,7 @@ def read_checkpoint_rows(connection: Connection) -> Iterable[rows.Row]:
     """Checkpoints with the digest of their function, by name."""
     table = schema.checkpoint
     query = select(table, schema.function.c.digest).join_from(table, schema.function)
-    return connection.execute(query.order_by(table.c.name)).mappings()
+    return _decoded(connection, query.order_by(table.c.name), table)
 
 
 def read_checkpoints(connection: Connection) -> list[CheckpointRecord]:
@@ -270,7 +271,7 @@ def read_checkpoints(connection: Connection) -> list[CheckpointRecord]:
 
 def read_attack_rows(connection: Connection) -> Iterable[rows.Row]:
     """Attacks in the order they were recorded."""
-    return connection.execute(select(schema.attack).order_by(schema.attack.c.id)).mappings()
+    return _decoded(connection, select(schema.attack).order_by(schema.attack.c.id), schema.attack)
 
 
 def read_attacks(connection: Connection) -> dict[str, rows.RecordedAttack]:
@@ -288,7 +289,7 @@ def read_outcome_rows(
     names = (_FUNCTION, *_IMAGES, schema.attack.c.hash)
     query = _joined(select(schema.outcome, *names)).order_by(*_order())
     query = query if where is None else query.where(where)
-    return connection.execute(query.execution_options(yield_per=500)).mappings()
+    return _decoded(connection, query.execution_options(yield_per=500), schema.outcome)
 
 
 def read_slices(connection: Connection, where: ColumnElement[bool]) -> Iterator[rows.Slice]:
@@ -297,8 +298,9 @@ def read_slices(connection: Connection, where: ColumnElement[bool]) -> Iterator[
     own = [table.c[name] for name in (*_SHARED, "attacked", "broken", *_TOTALS)]
     threat = (table.c.norm, table.c.epsilon)
     query = _joined(select(_FUNCTION, *_IMAGES, *threat, schema.attack.c.hash, *own)).where(where)
-    found = connection.execute(query.order_by(*_order()).execution_options(yield_per=2000))
-    return map(rows.Slice._make, found)
+    query = query.order_by(*_order()).execution_options(yield_per=2000)
+    with rows.believed(table):
+        yield from map(rows.slice_of, connection.execute(query))
 
 
 def read_ranges(
@@ -307,8 +309,10 @@ def read_ranges(
     """(attack hash, population, first, last) of stored outcomes."""
     table = schema.outcome
     columns = (schema.attack.c.hash, table.c.population, table.c.first, table.c.last)
-    for row in connection.execute(_joined(select(*columns)).where(where)):
-        yield row.hash, row.population, row.first, row.last
+    with rows.believed(table):
+        for row in connection.execute(_joined(select(*columns)).where(where)):
+            rows.check_range(row.first, row.last)
+            yield row.hash, row.population, row.first, row.last
 
 
 def read_run_ids(connection: Connection, where: ColumnElement[bool]) -> set[str]:
@@ -351,21 +355,20 @@ def read_claim_rows(connection: Connection, **where: str | None) -> Iterable[row
     """Claims whose fields have these values, where given, in the order they were added."""
     table = schema.claim
     wanted = (table.c[name] == value for name, value in where.items() if value is not None)
-    return connection.execute(select(table).where(*wanted).order_by(table.c.id)).mappings()
+    return _decoded(connection, select(table).where(*wanted).order_by(table.c.id), table)
 
 
 def read_images(connection: Connection) -> list[rows.Images]:
     """All datasets, by name."""
     table = schema.images
-    found = connection.execute(select(table))
-    images = (rows.Images(row.name, row.sha256, row.size, tuple(row.classes)) for row in found)
+    images = map(rows.images_of, _decoded(connection, select(table), table))
     return sorted(images, key=lambda one: (one.name, one.sha256))
 
 
 def read_run_rows(connection: Connection) -> Iterable[rows.Row]:
     """Runs, the oldest first."""
     table = schema.run
-    return connection.execute(select(table).order_by(table.c.started, table.c.id)).mappings()
+    return _decoded(connection, select(table).order_by(table.c.started, table.c.id), table)
 
 
 def restricted(
@@ -391,7 +394,17 @@ def _rows_of(
 ) -> Iterable[rows.Row]:
     query = _with_names(select(table, _FUNCTION, *_IMAGES), table).order_by(table.c.id)
     query = query if where is None else query.where(where)
-    return connection.execute(query).mappings()
+    return _decoded(connection, query, table)
+
+
+def _decoded(connection: Connection, query: Select[Any], table: Table) -> Iterator[rows.Row]:
+    """Rows one by one; what is no JSON, or no bytes, is found when its row is fetched.
+
+    Raises:
+        WrongRowError: the next row holds such a value.
+    """
+    with rows.believed(table):
+        yield from connection.execute(query).mappings()
 
 
 def _joined(query: Select[Any]) -> Select[Any]:

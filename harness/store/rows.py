@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NamedTuple
+
+from sqlalchemy import Column, Float, LargeBinary, Table, Text
 
 from harness.errors import HarnessError
 from harness.identity import (
@@ -25,6 +29,7 @@ from harness.identity import (
     Runtime,
     digest,
 )
+from harness.store import schema
 from harness.store.bits import decode_columns, encode_columns, pack, unpack
 from harness.store.schema import CLAIM_TEXTS
 from harness.threat import ThreatModel, format_fraction
@@ -37,6 +42,7 @@ LARGEST_INDEX = 10_000_000
 LARGEST_INTEGER = 2**63 - 1
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,@-]{0,119}")
+_EPSILON = re.compile(r"[0-9]{1,30}([./][0-9]{1,30})?")
 
 _PLAIN = {field.name for field in fields(CheckpointRecord)} - {
     "digest",
@@ -44,6 +50,27 @@ _PLAIN = {field.name for field in fields(CheckpointRecord)} - {
     "capabilities",
     "curves",
 }
+
+
+_MALFORMED = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError)
+
+
+class WrongRowError(ValueError):
+    """A stored row that no harness wrote: SQLite keeps any value in any column."""
+
+
+@contextmanager
+def believed(table: Table) -> Iterator[None]:
+    """Let nothing but `WrongRowError`, naming the table, come from reading its rows inside."""
+    try:
+        yield
+    except WrongRowError:
+        raise
+    except _MALFORMED as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise WrongRowError(
+            f"a row of its table '{table.name}' cannot be read: {said:.200}"
+        ) from error
 
 
 class Slice(NamedTuple):
@@ -156,8 +183,165 @@ def threat_row(threat: ThreatModel) -> dict[str, str]:
 
 
 def threat_of(row: Row) -> ThreatModel:
-    """What `threat_row` wrote."""
-    return ThreatModel(row["norm"], Fraction(row["epsilon"]))
+    """What `threat_row` wrote.
+
+    Raises:
+        ValueError: it did not write this.
+    """
+    norm, epsilon = row["norm"], row["epsilon"]
+    if type(norm) is not str or type(epsilon) is not str:
+        raise ValueError(f"its threat is {norm!r:.40}, {epsilon!r:.40}")
+    return _threat(norm, epsilon)
+
+
+@lru_cache(maxsize=1000)
+def _threat(norm: str, epsilon: str) -> ThreatModel:
+    if _EPSILON.fullmatch(epsilon) is None:
+        raise ValueError(f"its epsilon is {epsilon!r:.80}")
+    try:
+        return ThreatModel(norm, Fraction(epsilon))
+    except HarnessError as error:
+        raise ValueError(str(error)) from error
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) in {str, bool} or _is_number(value)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) <= LARGEST_INTEGER)
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str
+
+
+def _is_index(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= LARGEST_INDEX
+
+
+Check = Callable[[Any], bool]
+
+
+def _every(check: Check) -> Check:
+    return lambda value: type(value) is list and all(map(check, value))
+
+
+def _by_name(check: Check) -> Check:
+    return lambda value: type(value) is dict and all(map(check, value.values()))
+
+
+def _pairs(check: Check) -> Check:
+    def is_pair(value: Any) -> bool:
+        return type(value) is list and len(value) == 2 and _is_text(value[0]) and check(value[1])
+
+    return _every(is_pair)
+
+
+def _fields_of(example: Any) -> Check:
+    """Entries by the names of a dataclass's fields, each of the type that it has in an example."""
+    kinds: dict[str, Check] = {}
+    for name, value in vars(example).items():
+        kinds[name] = _every(_is_text) if type(value) is tuple else _like(value)
+    return lambda value: (
+        type(value) is dict
+        and all(name in kinds and kinds[name](entry) for name, entry in value.items())
+    )
+
+
+def _like(example: Any) -> Check:
+    if type(example) is float:
+        return _is_number
+    return lambda value: type(value) is type(example)
+
+
+_JSON: Mapping[str, Check] = {
+    **dict.fromkeys(("composition", "paper", "description", "versions"), _by_name(_is_text)),
+    **dict.fromkeys(
+        ("settings", "architecture_settings", "recipe", "training"), _by_name(_is_plain)
+    ),
+    **dict.fromkeys(("curves", "details", "values"), _by_name(_every(_is_number))),
+    **dict.fromkeys(("changed", "classes"), _every(_is_text)),
+    "parameters": _pairs(_is_plain),
+    "attacks": _pairs(_is_text),
+    "proof": _every(_is_index),
+    "capabilities": _fields_of(Capabilities(1)),
+    "runtime": _fields_of(Runtime()),
+}
+"""What the JSON of a column is made of, by the column's name."""
+
+
+def _check_of(column: Column[Any]) -> Check:
+    if isinstance(column.type, schema.Json):
+        return _JSON[column.name]
+    kind: Check = _like(0)
+    for type_, check in ((Text, _is_text), (Float, _is_number), (LargeBinary, _like(b""))):
+        kind = check if isinstance(column.type, type_) else kind
+    if column.nullable:
+        return lambda value: value is None or kind(value)
+    return kind
+
+
+_CHECKS: Mapping[str, Mapping[str, Check]] = {
+    table.name: {column.name: _check_of(column) for column in table.columns}
+    for table in schema.metadata.sorted_tables
+}
+_NAMES = ("checkpoint", "dataset", "images", "digest", "hash")
+"""Texts of the rows that a row refers to, where they are read with it."""
+
+
+def check_types(table: Table, row: Row) -> None:
+    """Refuse values of other types than those of their columns.
+
+    Raises:
+        ValueError: of the first.
+    """
+    checks = _CHECKS[table.name]
+    for name, value in row.items():
+        check = checks.get(name, _is_text if name in _NAMES else None)
+        if check is not None and not check(value):
+            raise ValueError(f"{name} is {value!r:.80}")
+
+
+_SLICE = (*(str,) * 7, int, str, int, int, bytes, bytes, int, int, int, float)
+
+
+def slice_of(row: tuple[Any, ...]) -> Slice:
+    """A slice whose values are of their types and whose bits are those of its images.
+
+    Raises:
+        ValueError: they are not.
+    """
+    found = Slice._make(row)
+    if tuple(map(type, row)) != _SLICE:
+        raise ValueError(f"its values are of other types: {row!r:.150}")
+    check_range(found.first, found.last)
+    _threat(found.norm, found.epsilon)
+    count = found.last - found.first
+    spare = (1 << -count % 8) - 1
+    for bits in (found.attacked, found.broken):
+        if len(bits) != -(-count // 8) or bits[-1] & spare:
+            raise ValueError(f"its {len(bits)} bytes of bits are not those of {count} images")
+    return found
+
+
+def check_range(first: Any, last: Any) -> None:
+    """Refuse what is no slice of a test set.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not (_is_index(first) and _is_index(last) and first < last):
+        raise ValueError(f"images {first!r:.40} to {last!r:.40} are no slice of a test set")
+
+
+@believed(schema.images)
+def images_of(row: Row) -> Images:
+    """A dataset of the table `images`."""
+    check_types(schema.images, row)
+    if not _is_index(row["size"]):
+        raise ValueError(f"its size is {row['size']}")
+    return Images(row["name"], row["sha256"], row["size"], tuple(row["classes"]))
 
 
 def checkpoint_row(record: CheckpointRecord) -> dict[str, Any]:
@@ -172,8 +356,10 @@ def checkpoint_row(record: CheckpointRecord) -> dict[str, Any]:
     return row
 
 
+@believed(schema.checkpoint)
 def checkpoint_of(row: Row) -> CheckpointRecord:
     """What `checkpoint_row` wrote, with the column `digest` of its function."""
+    check_types(schema.checkpoint, row)
     return CheckpointRecord(
         **{name: row[name] for name in _PLAIN},
         digest=row["digest"],
@@ -195,8 +381,10 @@ def attack_row(spec: AttackSpec) -> dict[str, Any]:
     }
 
 
+@believed(schema.attack)
 def attack_of(row: Row) -> AttackSpec:
     """What `attack_row` wrote."""
+    check_types(schema.attack, row)
     return AttackSpec(
         row["name"],
         row["surface"],
@@ -226,8 +414,11 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+@believed(schema.outcome)
 def outcome_of(row: Row, spec: AttackSpec) -> Outcome:
     """What `outcome_row` wrote, with the names of what it refers to."""
+    check_types(schema.outcome, row)
+    check_range(row["first"], row["last"])
     length = row["last"] - row["first"]
     job = Job(
         checkpoint=row["checkpoint"],
@@ -266,8 +457,10 @@ def plan_row(plan: Plan) -> dict[str, Any]:
     }
 
 
+@believed(schema.plan)
 def plan_of(row: Row) -> Plan:
     """What `plan_row` wrote, with the names of what it refers to."""
+    check_types(schema.plan, row)
     return Plan(
         checkpoint=row["checkpoint"],
         dataset=row["dataset"],
@@ -286,8 +479,10 @@ def failure_row(failure: Failure) -> dict[str, Any]:
     return threat_row(failure.threat) | {name: getattr(failure, name) for name in names}
 
 
+@believed(schema.failure)
 def failure_of(row: Row) -> Failure:
     """What `failure_row` wrote, with the names of what it refers to."""
+    check_types(schema.failure, row)
     names = ("checkpoint", "dataset", "images", "attack")
     rest = ("status", "message", "created", "first", "last")
     return Failure(threat=threat_of(row), **{name: row[name] for name in names + rest})
@@ -319,8 +514,10 @@ def finding_row(finding: Finding) -> dict[str, Any]:
     )
 
 
+@believed(schema.finding)
 def finding_of(row: Row) -> Finding:
     """What `finding_row` wrote, with the names of what it refers to."""
+    check_types(schema.finding, row)
     return Finding(
         checkpoint=row["checkpoint"],
         dataset=row["dataset"],
@@ -343,8 +540,10 @@ def measurement_row(measurement: Measurement) -> dict[str, Any]:
     return threat_row(measurement.threat) | plain | {"values": values}
 
 
+@believed(schema.measurement)
 def measurement_of(row: Row) -> Measurement:
     """What `measurement_row` wrote, with the names of what it refers to."""
+    check_types(schema.measurement, row)
     return Measurement(
         checkpoint=row["checkpoint"],
         dataset=row["dataset"],
@@ -360,8 +559,10 @@ def claim_row(claim: Claim) -> dict[str, Any]:
     return {name: getattr(claim, name) for name in CLAIM_TEXTS}
 
 
+@believed(schema.claim)
 def claim_of(row: Row) -> Claim:
     """What `claim_row` wrote."""
+    check_types(schema.claim, row)
     return Claim(**{name: row[name] for name in CLAIM_TEXTS})
 
 
@@ -370,6 +571,8 @@ def run_row(run: Run) -> dict[str, Any]:
     return asdict(run) | {"versions": dict(run.versions)}
 
 
+@believed(schema.run)
 def run_of(row: Row) -> Run:
     """What `run_row` wrote."""
+    check_types(schema.run, row)
     return Run(**{field.name: row[field.name] for field in fields(Run)})

@@ -68,6 +68,7 @@ class Store:
         *,
         create: bool = True,
         read_only: bool = False,
+        is_copied: bool = False,
         timeout: float = 30.0,
     ) -> Self:
         """Open the database, bringing an older schema up to date (a copy stays next to it).
@@ -77,12 +78,17 @@ class Store:
                 `HARNESS_DB`, else `results.db` in the working directory.
             create: whether a missing database is created.
             read_only: leave the file and its folder as they are.
+            is_copied: read a private copy of a file, so that others may write however long this
+                takes; only where `read_only`.
             timeout: seconds to wait while another program holds the database.
 
         Raises:
             HarnessError: missing, no database, of a newer harness, locked, or not permitted.
         """
-        return cls(open_database(url, create=create, read_only=read_only, timeout=timeout))
+        database = open_database(
+            url, create=create, read_only=read_only, is_copied=is_copied, timeout=timeout
+        )
+        return cls(database)
 
     def close(self) -> None:
         """Release the database; when nobody else has it open it is one complete file."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.claims import claims
+from harness.standings import boards
 from harness.store.bits import decode_columns, encode_columns, unpack
 from harness.store.kept import kept_folder
 from harness.store.store import Store
@@ -78,6 +81,22 @@ def test_a_sound_database_has_no_problem(small, harness):
     assert found.json() == {"problems": [], "unfinished": []}
 
 
+def test_what_is_recorded_meanwhile_is_no_problem(small, harness, monkeypatch):
+    """Rows and bits are those of one moment, while an evaluation goes on."""
+
+    def meanwhile(store: Store) -> Any:
+        found = boards(store)
+        with Store.open("results.db") as other:
+            outcome = next(one for one in other.outcomes(other.checkpoint("plain").digest))
+            spec = replace(outcome.job.attack, attack="bim", surface="logits", loss="ce")
+            job = replace(outcome.job, attack=spec, population="correct")
+            assert other.record(replace(outcome, job=job, kept=None))
+        return found
+
+    monkeypatch.setattr("harness.standings.boards", meanwhile)
+    assert harness("results", "verify").code == 0
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -135,6 +154,36 @@ def test_any_bit_of_an_outcome_that_is_turned_is_noticed(tamper, harness, attack
     tamper(_flip("outcome", column, which, bit))
 
     assert harness("results", "verify").code == 1
+
+
+def _spared(connection: sqlite3.Connection) -> None:
+    """Say of the first image that pgd attacked, without a trace, that it was left alone."""
+    query = f"SELECT attacked, broken, columns, forwards, backwards FROM outcome WHERE id = {_PGD}"  # noqa: S608
+    attacked, broken, content, *totals = connection.execute(query).fetchone()
+    place, columns = int(unpack(attacked, 100).argmax()), decode_columns(content, 100)
+    for number, name in enumerate(("forwards", "backwards")):
+        totals[number] -= int(columns[name][place]) if name in columns else 0
+    left = {
+        name: (*values[:place], math.nan, *values[place + 1 :]) for name, values in columns.items()
+    }
+    bits = []
+    for packed in (attacked, broken):
+        changed = bytearray(packed)
+        changed[place // 8] &= 0xFF ^ (0x80 >> (place % 8))
+        bits.append(bytes(changed))
+    connection.execute(
+        "UPDATE outcome SET attacked = ?, broken = ?, columns = ?, forwards = ?, backwards = ? "  # noqa: S608
+        f"WHERE id = {_PGD}",
+        (*bits, encode_columns(left), *totals),
+    )
+
+
+def test_a_right_image_that_a_first_stage_left_out_is_named(tamper, harness):
+    tamper(_spared)
+    found = harness("results", "verify")
+
+    assert found.code == 1
+    assert "is right, but was not attacked" in found.out
 
 
 def test_an_image_that_was_wrong_as_it_is_cannot_have_been_attacked(small, tamper, harness):

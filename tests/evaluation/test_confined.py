@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from harness.data.loading import load
 from harness.diagnostics.diagnostic import DIAGNOSTICS
 from harness.diagnostics.examination import Examination
 from harness.errors import HarnessError, ModelError
-from harness.evaluation import patience
+from harness.evaluation import confined, patience
 from harness.evaluation import work as work_module
 from harness.evaluation.channel import BadMessageError, Channel, Message
 from harness.evaluation.confined import RemoteModule
@@ -187,12 +188,80 @@ differentiates = wrap(_differentiate)
 labels = wrap(_ask_for_labels)
 peeks = wrap(_peek)
 speaks = wrap(_speak)
+stops = wrap(lambda self, images, body: (os.kill(os.getppid(), signal.SIGSTOP), os._exit(1)))
+ends_all = wrap(lambda self, images, body: (os.kill(os.getppid(), signal.SIGKILL), time.sleep(99)))
 boasts = wrap(_boast)
 honest = wrap(lambda self, images, body: body(images))
 
 
 def sleeps():
     time.sleep(60)
+
+
+def forks():
+    if os.fork() == 0:
+        Path(__file__).with_name("grandchild").write_text(str(os.getpid()))
+        time.sleep(99)
+    return Net(None)
+
+
+class Forgetful(nn.Module):  # it shows a head and features while it is added
+    def __init__(self, later):
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+        self.later = later
+
+    def forward(self, images):
+        from harness.outputs import Outputs
+
+        logits = self.linear(images.flatten(1))
+        whole = Outputs(logits, (2 * logits,), images.flatten(1))
+        return self.later(whole) if WOKEN.exists() else whole
+
+
+def forgets_heads():
+    return Forgetful(lambda found: type(found)(found.logits, (), found.features))
+
+
+def forgets_features():
+    return Forgetful(lambda found: type(found)(found.logits, found.auxiliary))
+
+
+def counts_features():
+    return Forgetful(
+        lambda found: type(found)(found.logits, found.auxiliary, found.features.long())
+    )
+
+
+def forges(**said):  # rewrites what its own process answers
+    from harness.evaluation.guest import Guest
+
+    guest = next(one for one in gc.get_objects() if type(one) is Guest)
+    probe = guest._actions["probe"]
+
+    def lie(message):
+        header, tensors = probe(message)
+        return {"capabilities": {**header["capabilities"], **said}}, tensors
+
+    guest._actions["probe"] = lie
+    return Net(None)
+
+
+five = lambda: forges(classes=5)
+huge = lambda: forges(scale=1e308)
+stripped = lambda: forges(strip=True)
+
+
+def greedy():
+    from harness.evaluation.guest import Guest
+
+    guest = next(one for one in gc.get_objects() if type(one) is Guest)
+
+    def starve(message):
+        raise torch.OutOfMemoryError("all of it")
+
+    guest._actions["probe"] = starve
+    return Net(None)
 
 
 def tells():
@@ -352,7 +421,7 @@ def test_labels_are_nowhere_in_the_process_of_a_model(file, tmp_path):
 
 def test_what_a_model_prints_reaches_nobody(file, capfd):
     noisy = file.with_name("chatty.py")
-    noisy.write_text(SOURCE + "\nprint('hello')\nprint('\\x1b[2J', file=sys.stderr)\n")
+    noisy.write_text(SOURCE + "\nprint('hello', flush=True)\nprint('\\x1b[2J', file=sys.stderr)\n")
     built(noisy, "gated")
     assert capfd.readouterr() == ("", "")
 
@@ -381,6 +450,9 @@ def test_what_a_model_prints_reaches_nobody(file, capfd):
         ("labels", "raised", "NoneType"),
         ("speaks", "bad_answer", "sent a message of"),
         ("boasts", "bad_answer", "bytes"),
+        ("forgets_heads", "changed_heads", "0 auxiliary outputs, but 1"),
+        ("forgets_features", "wrong_shape", "no features"),
+        ("counts_features", "wrong_shape", "floating point"),
     ],
 )
 def test_a_model_that_misbehaves_ends_in_a_named_failure(file, tmp_path, name, status, sentence):
@@ -401,6 +473,65 @@ def test_a_model_that_hangs_is_ended_in_time_and_does_not_hang_again(file, tmp_p
     started = time.monotonic()
     assert do(work_on(record, tmp_path, attack_spec("fgsm"))).status == "timed_out"
     assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize(("name", "status"), [("stops", "crashed"), ("ends_all", "timed_out")])
+def test_a_model_that_ends_what_started_it_ends_alone(file, tmp_path, name, status, monkeypatch):
+    monkeypatch.setattr(confined, "_PATIENCE", 1.0)
+    confined._zygote.cache_clear()  # one of its own
+    record = added(file, name, tmp_path)
+    process = built(file, name).link.process
+    started = time.monotonic()
+    failure = do(work_on(record, tmp_path, seconds=3.0))
+    assert failure.status in {status, "crashed"}
+    assert time.monotonic() - started < 30
+    (file.parent / "woken").unlink()
+    assert built(file, "gated")(images()).logits.shape == (20, 10)
+    assert not _lives(process)
+
+
+def test_what_a_model_starts_ends_with_it(file):
+    module = built(file, "forks")
+    grandchild = file.with_name("grandchild")
+    _wait_until(grandchild.exists)
+    pid = int(grandchild.read_text())
+    assert _lives(pid)
+    del module
+    _wait_until(lambda: not _lives(pid))
+
+
+@pytest.mark.parametrize("name", ["five", "huge", "stripped"])
+def test_a_model_is_not_described_as_what_it_cannot_be(file, name):
+    with pytest.raises(ModelError, match="what it cannot be") as refused:
+        built(file, name).probe(images(4), 10)
+    assert refused.value.status == "bad_answer"
+
+
+def test_a_model_that_takes_all_memory_is_not_added_in_a_sentence(file, tmp_path):
+    weights = tmp_path / "weights.pt"
+    torch.save(import_model(f"{file}:honest").module.state_dict(), weights)
+    with pytest.raises(HarnessError, match=r"'theirs' cannot be added.*out of memory"):
+        added_record("theirs", f"{file}:greedy", weights, DIGITS, tmp_path)
+
+
+def test_an_attack_that_fails_on_a_foreign_model_ends_its_row_and_a_bug_of_ours_is_one(
+    file, tmp_path, monkeypatch
+):
+    def fail(*_):
+        raise IndexError("tuple index out of range")
+
+    record = added(file, "honest", tmp_path)
+    monkeypatch.setattr(work_module, "evaluate", fail)
+    failure = do(work_on(record, tmp_path))
+    assert (failure.status, "IndexError: tuple index" in failure.message) == ("unforeseen", True)
+    with pytest.raises(IndexError):
+        do(replace(work_on(record, tmp_path), record=replace(record, kind="trained")))
+
+
+def test_thousands_of_tensors_are_no_answer():
+    tensors = {str(number): torch.zeros(0) for number in range(20_001)}
+    with pytest.raises(ModelError, match="20001 tensors"):
+        RemoteModule(Said(GOOD, tensors))(torch.rand(2, 1, 8, 8))
 
 
 def test_a_model_that_hangs_while_it_is_built_is_a_sentence(file, monkeypatch):
@@ -433,8 +564,12 @@ def test_a_killed_harness_takes_the_process_of_a_hanging_model_with_it(file):
         time.sleep(0.3)
         os.kill(guest, 0)  # it is there
         parent.send_signal(signal.SIGKILL)
+    _wait_until(lambda: not _lives(guest))
+
+
+def _wait_until(is_true):
     deadline = time.monotonic() + 30
-    while _lives(guest):
+    while not is_true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -451,7 +586,7 @@ def test_a_module_that_is_forgotten_ends_its_process(file):
     pid = module.link.process
     assert _lives(pid)
     del module
-    assert not _lives(pid)
+    _wait_until(lambda: not _lives(pid))
 
 
 # What is said is data
@@ -463,7 +598,7 @@ class Said:
     def __init__(self, header, tensors=None):
         self.message = Message(header, tensors or {})
 
-    def ask(self, words, tensors=None):
+    def ask(self, words, tensors=None, *, most=0):
         return self.message
 
     def forget(self, number):

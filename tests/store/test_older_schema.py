@@ -194,7 +194,7 @@ def test_an_older_database_that_no_copy_can_be_made_of_is_said_to_a_reader(
     monkeypatch.setattr(opening, "copy_database", fail)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
-    with pytest.raises(HarnessError, match=r"older schema.* disk is full.*TMPDIR"):
+    with pytest.raises(HarnessError, match=r"through a copy.* disk is full.*TMPDIR"):
         Store.open(path, read_only=True)
     assert [*(tmp_path / "temporary").iterdir()] == []
 

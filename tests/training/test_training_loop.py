@@ -92,6 +92,17 @@ def test_a_killed_run_ends_with_the_bits_of_one_that_was_not(
     assert same_bits(resumed, outcome(request, data, tmp_path / "whole"))
 
 
+def test_when_the_loss_is_looked_at_changes_no_bit_of_its_curve(
+    few, tiny, same_bits, tmp_path, monkeypatch
+):
+    curves = []
+    for looks in (1, 2, 3, 16):
+        monkeypatch.setattr(loop, "_CHECK_EVERY", looks)
+        request = tiny("standard", settings={"epochs": 4})
+        curves.append(train(request, few(), tmp_path / f"{looks}").progress.losses)
+    assert all(same_bits(curves[0], other) for other in curves[1:])
+
+
 def test_every_defense_that_remembers_is_killed_in_every_way(few, tiny, tmp_path):
     found = set()
     for name in EVERY_DEFENSE:
