@@ -32,7 +32,7 @@ def efforts(examples: int) -> pytest.MarkDecorator:
         [
             pytest.param(settings(settings.get_profile("fuzz"), max_examples=examples), id="quick"),
             pytest.param(
-                settings(settings.get_profile("fuzz-long"), max_examples=20 * examples),
+                settings(settings.get_profile("fuzz-long"), max_examples=5 * examples),
                 id="long",
                 marks=pytest.mark.slow,
             ),
