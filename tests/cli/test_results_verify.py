@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from harness.claims import claims
+from harness.identity import digest
 from harness.standings import boards
 from harness.store.bits import decode_columns, encode_columns, unpack
 from harness.store.kept import kept_folder
@@ -31,6 +32,18 @@ def tamper(small: Path) -> Callable[[Change], None]:
 
     def change(edit: Change) -> None:
         with closing(sqlite3.connect(small / "results.db")) as connection:
+            edit(connection)
+            connection.commit()
+
+    return change
+
+
+@pytest.fixture
+def tamper_stored(stored: Path) -> Callable[[Change], None]:
+    """Change a copy of the database with a whole protocol in it."""
+
+    def change(edit: Change) -> None:
+        with closing(sqlite3.connect(stored / "results.db")) as connection:
             edit(connection)
             connection.commit()
 
@@ -275,13 +288,23 @@ def test_findings_failures_measurements_and_plans_are_read_as_a_stranger_s(small
 
 def test_a_plan_with_attacks_that_nobody_ran_is_unfinished_and_no_problem(stored, harness):
     with closing(sqlite3.connect(stored / "results.db")) as connection:
-        attacks = json.dumps([["a" * 64, "correct"]])
-        connection.execute("UPDATE plan SET attacks = ?, attacks_sha256 = ?", (attacks, "x"))
+        attacks = [["a" * 64, "correct"]]
+        values = (json.dumps(attacks), digest(attacks))
+        connection.execute("UPDATE plan SET attacks = ?, attacks_sha256 = ?", values)
         connection.commit()
     found = harness("results", "verify", "--json").json()
 
     assert len(found["unfinished"]) > 0
-    assert all("SHA-256" in said for said in found["problems"] if said.startswith("plan"))
+    assert not [said for said in found["problems"] if said.startswith("plan")]
+
+
+@pytest.mark.parametrize("attacks", ["[1]", "{", "[[2, 3]]"])
+def test_a_plan_that_cannot_be_read_is_a_problem(stored, tamper_stored, harness, attacks):
+    tamper_stored(_said("UPDATE plan SET attacks = ?", attacks))
+    found = harness("results", "verify")
+
+    assert found.code == 1
+    assert "plan 1:" in found.out
 
 
 # Derived numbers and pages

@@ -25,6 +25,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+_MOST = 60
+
 LIMIT = 300.0
 """Seconds after which a command hangs."""
 
@@ -68,22 +70,29 @@ def killed(folder: str, commands: list[list[str]], kills: int, seed: int) -> dic
     """Run commands one after the other, undisturbed and elsewhere with kills at random moments.
 
     Each command is killed equally often and started again each time, and at the end left alone.
-    What the kills met: whether there was a state of a training, and how many outcomes.
+    The moments lie in its first two thirds, so that it does not end before it was met half way;
+    one that never was is killed some more. Which kills met a command half way: one that had left
+    the state of a training, or some of its outcomes.
     """
     quiet, loud = Path(folder, "undisturbed"), Path(folder, "killed")
-    draws, met, counted = random.Random(seed), [], 0  # noqa: S311 - moments, not secrets
+    draws, counted, met = random.Random(seed), 0, []  # noqa: S311 - moments, not secrets
     for number, command in enumerate(commands):
-        whole = seconds(command, quiet)
+        before, whole = outcomes(quiet), seconds(command, quiet)
+        after, halfway, real = outcomes(quiet), 0, 0
         share = kills // len(commands) + (number < kills % len(commands))
-        while share:
+        for _ in range(_MOST):
+            if real >= share and halfway:
+                break
             child = start(command, loud, str(loud / "results.db"), log="killed")
-            time.sleep(draws.uniform(0, whole))
+            time.sleep(draws.uniform(0, whole * 2 / 3))
             os.killpg(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             wait_for_the_end(child)
-            if os.WIFSIGNALED(status):
-                share, counted = share - 1, counted + 1
-                met.append((any(loud.glob("checkpoints/unfinished-*.pt")), outcomes(loud)))
+            real += os.WIFSIGNALED(status)
+            has_state = any(loud.glob("checkpoints/unfinished-*.pt"))
+            halfway += has_state or before < outcomes(loud) < after
+        counted += real
+        met.append(halfway)
         seconds(command, loud)
     return {"kills": counted, "met": met}
 
