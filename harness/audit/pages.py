@@ -214,11 +214,8 @@ def _json_problems(text: str, rows: Mapping[Key, Standing]) -> Iterator[str]:
     except (ValueError, TypeError, KeyError, RecursionError):
         yield "it is no export of results"
         return
-    for key, line in zip(keys, lines, strict=True):
-        row = rows.get(key)
-        if row is None:
-            yield f"{_titled(key)}: no board has it"
-            continue
+    yield from _missing(keys, rows)
+    for key, line, row in _matched(keys, lines, rows):
         for name in ("clean", "robust", "standard"):
             yield from _fields(key, name, line.get(name) or {}, getattr(row, name))
         labelled = {(attack.label, attack.population): attack for attack in row.attacks}
@@ -237,14 +234,23 @@ def _csv_problems(text: str, rows: Mapping[Key, Standing]) -> Iterator[str]:
     except (csv.Error, KeyError):
         yield "it is no export of results"
         return
-    for key, line in zip(keys, lines, strict=True):
-        row = rows.get(key)
-        if row is None:
-            yield f"{_titled(key)}: no board has it"
-            continue
+    yield from _missing(keys, rows)
+    for key, line, row in _matched(keys, lines, rows):
         for name in ("clean", "robust", "standard"):
             said = {part: line.get(f"{name}_{part}", "") for part in ("fraction", "low", "high")}
             yield from _fields(key, name, said, getattr(row, name))
+
+
+def _missing(keys: Sequence[Key], rows: Mapping[Key, Standing]) -> Iterator[str]:
+    return (f"{_titled(key)}: no board has it" for key in keys if key not in rows)
+
+
+def _matched(
+    keys: Sequence[Key], lines: Sequence[Mapping[str, Any]], rows: Mapping[Key, Standing]
+) -> Iterator[tuple[Key, Mapping[str, Any], Standing]]:
+    """The lines of an export that a row stands behind, each with it."""
+    pairs = zip(keys, lines, strict=True)
+    return ((key, line, rows[key]) for key, line in pairs if key in rows)
 
 
 def _export_key(line: Mapping[str, Any]) -> Key:

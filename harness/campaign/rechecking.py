@@ -12,7 +12,7 @@ import numpy as np
 from harness.attacks.attack import ATTACKS, parse_attack, with_settings
 from harness.attacks.surface_text import split_surface
 from harness.campaign.pool import others_of
-from harness.campaign.request import Report
+from harness.campaign.request import OTHER_PIXELS, Report
 from harness.data import Split, dataset, load
 from harness.errors import HarnessError, ModelError
 from harness.evaluation.kept import judged_again
@@ -22,9 +22,6 @@ from harness.executors.local import LocalExecutor
 from harness.identity import CLEAN, AttackSpec, CheckpointRecord, Failure, Job, Outcome, Runtime
 from harness.store.kept import FORMATS, kept_folder, read_note
 from harness.store.store import Store, weights_are_here
-
-OTHER_PIXELS = " (other pixels)"
-"""What follows a dataset's name in the rows of images that are not the published ones."""
 
 _NOT_ABOUT_THE_MODEL = frozenset({"not_loaded", "out_of_memory"})
 """How a re-run ends that says nothing about the stored number."""

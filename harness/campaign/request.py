@@ -13,6 +13,9 @@ from harness.identity import AttackSpec, CheckpointRecord
 from harness.protocols import Protocol, Target, Wanted
 from harness.threat import ThreatModel
 
+OTHER_PIXELS = " (other pixels)"
+"""What follows a dataset's name in the rows of images that are not the published ones."""
+
 
 @dataclass(frozen=True)
 class EvaluationRequest:
@@ -101,7 +104,7 @@ class Subjects:
     def label(self) -> str:
         """The dataset's name in every row, which says so where the pixels are not its own."""
         other = self.data.is_exact is False
-        return f"{self.dataset.name} (other pixels)" if other else self.dataset.name
+        return f"{self.dataset.name}{OTHER_PIXELS}" if other else self.dataset.name
 
 
 class Estimate(NamedTuple):

@@ -7,7 +7,7 @@ module whose code runs elsewhere, it is handed over by its name, and what comes 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,7 +16,6 @@ from harness.diagnostics.examination import NotRun
 from harness.errors import ModelError
 
 Look = Callable[..., dict[str, Any]]
-Kinds = Mapping[str, type | list[type]]
 
 QUESTIONS: dict[str, Look] = {}
 

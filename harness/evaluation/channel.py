@@ -92,10 +92,6 @@ class Channel:
             raise BadMessageError("a message that is no JSON object")
         return Message(header, tensors)
 
-    def fileno(self) -> int:
-        """Of the socket."""
-        return self._end.fileno()
-
     def close(self) -> None:
         """Hang up."""
         self._end.close()

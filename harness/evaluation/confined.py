@@ -150,11 +150,6 @@ class Link:
         self._unused: list[int] = []
         self.close = weakref.finalize(self, _hang_up, self._channel, self.process, handle)
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether it answers, as far as is known."""
-        return self._ended is None
-
     def ask(
         self,
         words: Mapping[str, Any],

@@ -80,9 +80,9 @@ def evaluate(
         chosen = positions[first : first + size]
         some, theirs = images[chosen].to(runtime.device), labels[chosen].to(runtime.device)
         if job.attack == CLEAN or not job.threat.is_ball:  # nobody searches
-            _judge_clean(subject, some, theirs, chosen, tally)
+            logits = _judge_clean(subject, some, theirs, chosen, tally)
             if first == 0:
-                _check_alone(subject, some)
+                _check_alone(subject, some, logits)
         else:
             _attack(job, subject, aids, some, theirs, chosen, tally)
     if subject.model.state_digest() != subject.state:
@@ -166,7 +166,7 @@ class _Tally:
 
 def _judge_clean(
     subject: Subject, images: Tensor, labels: Tensor, chosen: Tensor, tally: _Tally
-) -> None:
+) -> Tensor:
     logits = _decisive(subject, images)
     if not torch.isfinite(logits).all():
         raise ModelError("non_finite", "the model returned NaN or infinite logits on clean images.")
@@ -176,13 +176,14 @@ def _judge_clean(
     tally.put(
         chosen, predicted=logits.argmax(1), margin_final=margin, forwards=torch.ones(len(chosen))
     )
+    return logits
 
 
-def _check_alone(subject: Subject, images: Tensor) -> None:
+def _check_alone(subject: Subject, images: Tensor, first: Tensor) -> None:
     """Refuse an answer that depends on what else was asked, at once or before.
 
-    The images are asked about again, then half of them without the others. A random model is
-    asked about one image at a time anyway.
+    The images are asked about again, then half of them without the others; `first` is what was
+    answered before. A random model is asked about one image at a time anyway.
 
     Raises:
         ModelError: logits moved by more than rounding does.
@@ -191,9 +192,7 @@ def _check_alone(subject: Subject, images: Tensor) -> None:
         return
     half = (len(images) + 1) // 2
     with torch.no_grad():
-        first, again, alone = (
-            subject.model(some).logits for some in (images, images, images[:half])
-        )
+        again, alone = (subject.model(some).logits for some in (images, images[:half]))
     bound = _ROUNDING * float(first.abs().max().clamp(min=1))
     if not torch.allclose(first, again, _ROUNDING, bound):
         raise ModelError(

@@ -180,16 +180,22 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("HARNESS_DATA", str(folder / "data"))
         patch.delenv("HARNESS_CHECKPOINTS", raising=False)
         shorten_protocols(patch)
-        for command in (
+        _run_each(
+            patch,
             ("train", *TRADES, *THIN),
             ("train", *ANCRA, *THIN),
             ("eval", "--all", "--adaptive", "--examples", "10", "--workers", "1"),
-        ):
-            patch.setattr(sys, "argv", ["harness", *command, "-q"])
-            with pytest.raises(SystemExit) as ended:
-                main()
-            assert ended.value.code == 0
+        )
     return folder
+
+
+def _run_each(patch: pytest.MonkeyPatch, *commands: tuple[str, ...]) -> None:
+    """Run commands in this process; each must end well."""
+    for command in commands:
+        patch.setattr(sys, "argv", ["harness", *command, "-q"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
 
 
 @pytest.fixture
@@ -208,14 +214,11 @@ def small_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("HARNESS_DB", str(folder / "results.db"))
         patch.setenv("HARNESS_DATA", str(folder / "data"))
         patch.delenv("HARNESS_CHECKPOINTS", raising=False)
-        for command in (
+        _run_each(
+            patch,
             ("train", *TRADES, *THIN),
             ("eval", "plain", *attacks, "--workers", "1", "--keep-adversarial", "uint8"),
-        ):
-            patch.setattr(sys, "argv", ["harness", *command, "-q"])
-            with pytest.raises(SystemExit) as ended:
-                main()
-            assert ended.value.code == 0
+        )
     return folder
 
 
