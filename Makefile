@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 QUICK := not slow and not network and not gpu
 
-.PHONY: setup demo test test-long promises lint types reference results requirements clean
+.PHONY: setup demo test test-long promises lint types reference results screenshots requirements clean
 
 demo: $(INSTALLED)
 	$(BIN)/harness demo --out demo
@@ -38,13 +38,18 @@ $(INSTALLED): requirements.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-# The command reference, from --help; a test compares.
+# The command reference, from --help, and what the site says of defenses and attacks; tests compare.
 reference: $(INSTALLED)
 	$(BIN)/python -m harness.cli.reference > docs/commands.md
+	$(BIN)/python -c 'from harness.cli.site_texts import write; write()'
 
 # The project's own results.db and docs/results.md, from nothing; hours on 2 cores, and it resumes.
 results: $(INSTALLED)
 	$(BIN)/python -m harness.cli.published
+
+# The pictures of the site in the README, from results.db; needs Chromium.
+screenshots: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python docs/screenshots.py
 
 # The pinned requirements, after pyproject.toml changed.
 requirements:

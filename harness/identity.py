@@ -26,6 +26,9 @@ CORRECT = "correct"
 DIAGNOSED = "diagnostics"
 """What a failure has in place of an attack's label where a checkpoint could not be examined."""
 
+PICTURES = 24
+"""How many test images are kept as pictures: the first ones, so that all pages show the same."""
+
 EVERY = "all"
 """The population of `CLEAN` and of diagnostics: every image, misclassified ones included."""
 
@@ -304,6 +307,63 @@ class Measurement:
     on: str
     values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     note: str = ""
+    created: str = ""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The first test images of a dataset, as a page can show them.
+
+    Args:
+        dataset: name of the dataset.
+        images: SHA-256 of its test images.
+        indices: n positions in the test split, ascending; `PICTURES` at most.
+        labels: the true class of each.
+        shape: (C, H, W) of one image.
+        pixels: uint8 [n, C, H, W], contiguous, as bytes.
+    """
+
+    dataset: str
+    images: str
+    indices: tuple[int, ...]
+    labels: tuple[int, ...]
+    shape: tuple[int, int, int]
+    pixels: bytes
+
+
+@dataclass(frozen=True)
+class AdversarialGallery:
+    """What the worst stored attack made of the pictures of a `Gallery`, in grey levels.
+
+    Rounding to 8 bits may mend an image or move it, so each is judged again as it is stored.
+
+    Args:
+        checkpoint: digest of the function.
+        dataset: name of the dataset.
+        images: SHA-256 of its test images.
+        threat: norm and epsilon, which every picture keeps.
+        attack: label of the attack.
+        seed: run seed of the attack.
+        indices: n positions in the test split, ascending; `PICTURES` at most.
+        broken: whether the decision is right on the clean image and wrong on this one.
+        predicted: the deployed decision on each; -1 where its logits are not finite.
+        shape: (C, H, W) of one image.
+        pixels: uint8 [n, C, H, W], contiguous, as bytes; the clean image where it was never
+            attacked, since it is decided wrongly as it is.
+        created: UTC, ISO 8601.
+    """
+
+    checkpoint: str
+    dataset: str
+    images: str
+    threat: ThreatModel
+    attack: str
+    seed: int
+    indices: tuple[int, ...]
+    broken: tuple[bool, ...]
+    predicted: tuple[int, ...]
+    shape: tuple[int, int, int]
+    pixels: bytes
     created: str = ""
 
 

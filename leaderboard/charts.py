@@ -14,6 +14,8 @@ _WIDTH, _HEIGHT = 560, 350
 _SMALL_WIDTH, _SMALL_HEIGHT = 300, 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 14, 18, 42
 _SHOWN_TICKS = 12
+_LINE = 16
+"""Height of a line of text."""
 
 
 @dataclass(frozen=True)
@@ -122,20 +124,14 @@ def falling_union(clean: float, steps: Sequence[Step], standard: float | None) -
     last = steps[-1].fraction
     floor = frame.y(0)
     shapes = [*frame.grid(), Shape("area", f"{path}V{floor}H{frame.x(0)}z"), Shape("line", path)]
-    right = str(frame.right)
     texts = [
         *frame.percent_labels(),
         *frame.number_labels(first=1),
-        Text("axis end", right, str(_HEIGHT - 4), "number of the attack in the table"),
-        Text(
-            "value end", right, _text(float(frame.y(last)) + 16), f"{100 * last:.1f} % not broken"
-        ),
+        Text("axis end", str(frame.right), str(_HEIGHT - 4), "number of the attack in the table"),
+        *frame.notes(last, standard),
     ]
     if standard is not None and standard > last:
-        level = frame.y(standard)
-        shapes.append(Shape("reference", f"M{_LEFT} {level}H{right}"))
-        label = f"standard only: {100 * standard:.1f} %"
-        texts.append(Text("note end", right, _text(float(level) - 6), label))
+        shapes.append(Shape("reference", f"M{_LEFT} {frame.y(standard)}H{frame.right}"))
     dots = [Dot("start", frame.x(0), frame.y(clean), f"clean: {100 * clean:.1f} %")]
     before = clean
     for number, step in enumerate(steps, start=1):
@@ -166,7 +162,7 @@ def training_curve(name: str, values: Sequence[float]) -> Chart | None:
         pen = "L"
     texts = [
         *(
-            Text("tick end", str(_LEFT - 6), _text(float(frame.y(v)) + 4), f"{v:.3g}")
+            Text("tick end", str(_LEFT - 6), coordinate(float(frame.y(v)) + 4), f"{v:.3g}")
             for v in frame.levels
         ),
         *frame.number_labels(first=0, shift=1),
@@ -190,11 +186,11 @@ class _Frame:
         self.levels = tuple(low + (high - low) * part / parts for part in range(parts + 1))
 
     def x(self, step: float) -> str:
-        return _text(_LEFT + (self.right - _LEFT) * step / self.steps)
+        return coordinate(_LEFT + (self.right - _LEFT) * step / self.steps)
 
     def y(self, number: float) -> str:
         share = (number - self.low) / (self.high - self.low)
-        return _text(self.bottom - (self.bottom - _TOP) * share)
+        return coordinate(self.bottom - (self.bottom - _TOP) * share)
 
     def grid(self) -> list[Shape]:
         lines = "".join(f"M{_LEFT} {self.y(level)}H{self.right}" for level in self.levels)
@@ -203,10 +199,28 @@ class _Frame:
     def percent_labels(self) -> list[Text]:
         return [
             Text(
-                "tick end", str(_LEFT - 6), _text(float(self.y(level)) + 4), f"{100 * level:.0f} %"
+                "tick end",
+                str(_LEFT - 6),
+                coordinate(float(self.y(level)) + 4),
+                f"{100 * level:.0f} %",
             )
             for level in self.levels
         ]
+
+    def notes(self, last: float, standard: float | None) -> list[Text]:
+        """What is left, and what standard attacks alone leave, clear of ticks and each other."""
+        right, level = str(self.right), float(self.y(last))
+        below = level + _LINE
+        beside = below if below <= self.bottom - 4 else level - 8
+        said = f"{100 * last:.1f} % not broken"
+        notes = [Text("value end", right, coordinate(beside), said)]
+        if standard is not None and standard > last:
+            above = float(self.y(standard)) - 6
+            if abs(above - beside) < _LINE:
+                above = beside - _LINE
+            label = f"standard only: {100 * standard:.1f} %"
+            notes.append(Text("note end", right, coordinate(above), label))
+        return notes
 
     def number_labels(self, *, first: int, shift: int = 0) -> list[Text]:
         every = max(1, math.ceil((self.steps + 1 - first) / _SHOWN_TICKS))
@@ -216,7 +230,7 @@ class _Frame:
 
 
 def _percent(fraction: float) -> str:
-    return _text(100 * min(max(fraction, 0.0), 1.0))
+    return coordinate(100 * min(max(fraction, 0.0), 1.0))
 
 
 _SMALLEST = 1e-300
@@ -235,6 +249,6 @@ def _round_up(number: float) -> float:
     )
 
 
-def _text(number: float) -> str:
+def coordinate(number: float) -> str:
     """One decimal at most: a tenth of a pixel is below what anyone sees, and bytes stay stable."""
     return f"{number:.1f}".removesuffix(".0")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.corruptions import MAIN
-from harness.standings.corruptions import CorruptionStanding, Mean
+from harness.corruptions import CORRUPTIONS, MAIN, Corruption
+from harness.standings import Rate
+from harness.standings.corruptions import Cell, CorruptionStanding, Mean
 from harness.threat import SEVERITIES
 from leaderboard import wording
 from leaderboard.evaluations import FailureRow
+from leaderboard.panels.classes import shade
 
 _CELLS = len(MAIN) * len(SEVERITIES)
 
@@ -39,6 +41,35 @@ class MeanRow:
 
 
 @dataclass(frozen=True)
+class CorruptionRow:
+    """One corruption: per severity the class of its shade and the accuracy, then the mean."""
+
+    name: str
+    family: str
+    description: str
+    is_extra: bool
+    cells: tuple[tuple[str, str], ...]
+    mean: str
+
+    @classmethod
+    def of(cls, one: Corruption, standing: CorruptionStanding) -> CorruptionRow:
+        """The row of a corruption; a dash where a severity is not measured."""
+        mean = standing.corruptions.get(one.name)
+        return cls(
+            name=one.name.replace("_", " "),
+            family=one.family,
+            description=one.description,
+            is_extra=not one.is_main,
+            cells=tuple(_cell(standing.cells.get(Cell(one.name, s))) for s in SEVERITIES),
+            mean=wording.NOTHING if mean is None else wording.mean_percent(mean),
+        )
+
+
+def _cell(rate: Rate | None) -> tuple[str, str]:
+    return ("" if rate is None else shade(rate.fraction)), wording.percent(rate)
+
+
+@dataclass(frozen=True)
 class Corruptions:
     """A checkpoint on the corrupted images of one origin."""
 
@@ -48,6 +79,8 @@ class Corruptions:
     made_by: str
     measured: str
     means: tuple[MeanRow, ...]
+    severities: tuple[str, ...]
+    grid: tuple[CorruptionRow, ...]
     failures: tuple[FailureRow, ...]
 
     @classmethod
@@ -65,6 +98,12 @@ class Corruptions:
                 MeanRow.of("mCA, all 15 corruptions and five severities", standing.mean),
                 *_rows("Family: ", standing.families),
                 *_rows("Severity ", standing.severities),
+            ),
+            severities=tuple(map(str, SEVERITIES)),
+            grid=tuple(
+                CorruptionRow.of(one, standing)
+                for one in CORRUPTIONS
+                if any(cell.corruption == one.name for cell in standing.cells)
             ),
             failures=tuple(FailureRow.of(failure) for failure in standing.failures),
         )

@@ -7,103 +7,11 @@ from dataclasses import dataclass
 
 from harness.identity import CORRECT, Failure
 from harness.standings import AttackStanding, Rate, Standing
-from leaderboard import charts, wording
-from leaderboard.evidence import Evidence, Level, Verdict
+from leaderboard import addresses, charts, wording
+from leaderboard.evidence import Evidence
+from leaderboard.rows import AMBER, RED, Gap, Number, Row
 
-AMBER, RED = 1.0, 5.0
-"""Adaptive gap in percentage points above which a row is marked (protocol, section 4, rule 6)."""
-
-_LONG = 160
-
-
-@dataclass(frozen=True)
-class Number:
-    """A rate as a cell shows it, in percent: `52.6` and `48.2–57.0`, or a dash and nothing."""
-
-    percent: str
-    interval: str
-
-    @classmethod
-    def of(cls, rate: Rate | None) -> Number:
-        """Ready to show; a rate of no images is no number."""
-        return cls(wording.percent(rate), wording.interval(rate))
-
-
-@dataclass(frozen=True)
-class Gap:
-    """What standard attacks alone would hide: points, `amber` or `red` or nothing, and in words."""
-
-    points: str
-    level: str
-    words: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a board. `failure` is set where a failure stands in place of the numbers.
-
-    `judged` says how a row without a rank among the others is judged. `untested` is set where no
-    adaptive protocol is complete; the row is `owed` one where its model or a diagnostic demands it.
-    """
-
-    rank: str
-    judged: str
-    href: str
-    title: str
-    subtitle: str
-    robust: Number
-    bar: tuple[charts.Strip, ...]
-    clean: Number
-    standard: Number
-    gap: Gap
-    level: Level
-    verdict: Verdict
-    evidence: str
-    untested: str
-    is_owed: bool
-    architecture: str
-    parameters: str
-    scale: str
-    is_small_scale: bool
-    examples: str
-    attacks: str
-    lowered_by: str
-    failure: str
-    failed_attacks: str
-
-    @classmethod
-    def of(cls, standing: Standing, href: str) -> Row:
-        """The row of a standing, linked to where it is told in full."""
-        record = standing.checkpoint
-        failure = _failure(standing)
-        failures = len(standing.failures)
-        gap = _gap(None if failure else standing.adaptive_gap)
-        return cls(
-            rank=wording.rank(standing.rank),
-            judged="judged by majority" if record.capabilities.is_random else "",
-            href=href,
-            title=wording.title(record),
-            subtitle=record.name if wording.title(record) != record.name else "",
-            robust=Number.of(None if failure else standing.robust),
-            bar=() if failure else _bar(standing, gap.level),
-            clean=Number.of(None if failure else standing.clean),
-            standard=Number.of(None if failure else standing.standard),
-            gap=gap,
-            level=Level.of(standing),
-            verdict=Verdict.of(standing),
-            evidence=wording.evidence(standing),
-            untested="" if standing.is_adaptive else wording.UNTESTED,
-            is_owed=not failure and _is_owed(standing),
-            architecture=record.architecture or wording.NOTHING,
-            parameters=wording.count(record.parameters) if record.parameters else wording.NOTHING,
-            scale=wording.scale(record),
-            is_small_scale=wording.is_small_scale(record),
-            examples=wording.count(standing.examples),
-            attacks=wording.count(len(standing.attacks)),
-            lowered_by=standing.last_lowered_by,
-            failure=failure,
-            failed_attacks=wording.plural(failures, "failure") if failures else "",
-        )
+__all__ = ["AMBER", "RED", "AttackRow", "Evaluation", "Fact", "FailureRow", "Gap", "Number", "Row"]
 
 
 @dataclass(frozen=True)
@@ -194,10 +102,10 @@ class Evaluation:
     @classmethod
     def of(cls, number: int, standing: Standing) -> Evaluation:
         """The part of a checkpoint's page about one standing, its `number`th there."""
-        row = Row.of(standing, f"#{anchor(number)}")
+        row = Row.of(standing, f"#{addresses.evaluation_id(number)}")
         seed = f", seed {standing.seed}" if standing.seed else ""
         return cls(
-            anchor=anchor(number),
+            anchor=addresses.evaluation_id(number),
             heading=f"{standing.dataset}, {wording.threat(standing.threat)}{seed}",
             row=row,
             sentence="" if row.failure else _sentence(standing),
@@ -209,50 +117,6 @@ class Evaluation:
             command=wording.reproduce(standing),
             provenance=_provenance(standing),
         )
-
-
-def anchor(number: int) -> str:
-    """The fragment of a checkpoint's page that holds its `number`th evaluation."""
-    return f"evaluation-{number}"
-
-
-def _failure(standing: Standing) -> str:
-    """What stands in place of the numbers, or nothing where there are numbers to show."""
-    is_empty = not standing.attacks or 0 in (standing.robust.total, standing.clean.total)
-    if standing.failures and (is_empty or not standing.protocols):
-        first = standing.failures[0]
-        said = f"{first.status}: {first.message}"
-        return said if len(said) <= _LONG else f"{said[: _LONG - 1]}…"
-    return "not attacked yet" if is_empty else ""
-
-
-def _is_owed(standing: Standing) -> bool:
-    """Whether adaptive attacks are compulsory and missing (protocol, section 4)."""
-    counts = standing.verdict.counts
-    is_compulsory = standing.checkpoint.capabilities.needs_adaptive or (
-        counts["red"] + counts["amber"] > 0
-    )
-    return is_compulsory and not standing.is_adaptive
-
-
-def _gap(gap: float | None) -> Gap:
-    if gap is None:
-        return Gap(wording.NOTHING, "", "")
-    hidden = round(100 * gap, 6)  # 0.95 - 0.94 must be one point, not a hair above it
-    if hidden > RED:
-        return Gap(wording.points(gap), "red", "standard attacks masked")
-    return Gap(wording.points(gap), "amber" if hidden > AMBER else "", "")
-
-
-def _bar(standing: Standing, level: str) -> tuple[charts.Strip, ...]:
-    robust, standard = standing.robust, standing.standard
-    return charts.bar(
-        robust.fraction,
-        (robust.low, robust.high),
-        clean=standing.clean.fraction,
-        standard=None if standard is None or standard.total == 0 else standard.fraction,
-        level=level,
-    )
 
 
 def _sentence(standing: Standing) -> str:

@@ -36,8 +36,12 @@ class Level:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How many diagnostics are in each state, empty where none is; `reds` are ids."""
+    """How many diagnostics are in each state, empty where none is; `reds` are ids.
 
+    `state` is the worst of them, `not run` before `green`: what was not run is never green.
+    """
+
+    state: str
     red: str
     amber: str
     not_run: str
@@ -49,7 +53,9 @@ class Verdict:
         """Green is only said where all are."""
         counts = standing.verdict.counts
         said = {state: f"{number} {state}" if number else "" for state, number in counts.items()}
+        seen = ("red", "amber", "not_run", "green")
         return cls(
+            state=next(state for state in seen if counts[state]).replace("_", " "),
             red=said["red"],
             amber=said["amber"],
             not_run=said["not_run"].replace("_", " "),

@@ -1,80 +1,137 @@
-"""Write the static site: every file appears whole or not at all, and nothing foreign is touched."""
+"""Build the static site: drafts in, files out; what did not change is not drawn again."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-from collections.abc import Collection, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
+import harness.standings
 from harness.errors import HarnessError
-from harness.files import replace_file
 from harness.printable import printable
-from harness.standings import Board
-from harness.standings.corruptions import CorruptionStanding
-from leaderboard.pages import CheckpointPage, IndexPage, address, group_by_checkpoint
-
-MANIFEST = ".robust-harness-site.json"
-"""Names the files that this program wrote into the folder: the only ones it replaces or removes."""
+from leaderboard import addresses
+from leaderboard.material import Material
+from leaderboard.pages import Draft, all_drafts
+from leaderboard.publishing import Manifest, held, is_unchanged, publish, read_manifest
 
 _HERE = Path(__file__).parent
-_STATIC = ("style.css", "table.js")
-# What a manifest may name. Anything else in it was not written here and is left alone.
-_OURS = re.compile(r"index\.html|style\.css|table\.js|checkpoints/[a-z0-9._~-]+\.html")
+_CODE = (_HERE, Path(harness.standings.__file__).parent)
 
 
-def build(
-    boards: Sequence[Board],
-    folder: Path,
-    *,
-    corruptions: Sequence[CorruptionStanding] = (),
-    generated: str = "",
-) -> Path:
-    """Render all boards into `folder` and return the path of its index page.
+@dataclass(frozen=True)
+class Built:
+    """What a build did: the front page, and how many files were drawn of how many."""
 
-    The same boards give the same bytes. All pages are rendered before the first is written, the
-    index comes last, and pages of an earlier build that are gone are removed.
+    index: Path
+    drawn: int
+    files: int
+
+
+def build(material: Material, folder: Path) -> Built:
+    """Draw what changed since the last build into `folder`.
+
+    The same material gives the same bytes. All pages are rendered before the first is written, the
+    front page comes last, and pages of an earlier build that are gone are removed.
 
     Args:
-        boards: what `harness.standings` derived.
+        material: what is shown.
         folder: made if missing; foreign files in it stay.
-        corruptions: shown on the pages of checkpoints that are on a board.
-        generated: when and from what, as text for the footer; part of the bytes.
 
     Raises:
-        HarnessError: the folder cannot be written, or holds a foreign file under a name of ours.
+        HarnessError: the folder cannot be written, is written by another build, holds a foreign
+            file under a name of ours, or a site of more boards than `material.only`.
     """
-    files = render(boards, corruptions=corruptions, generated=generated)
+    drafts = [*_static(), *_ordered(all_drafts(material))]
     try:
-        _publish(files, folder)
+        with held(folder):
+            earlier = read_manifest(folder)
+            _check_extent(folder, earlier, material)
+            facts = {draft.path: _digest(draft) for draft in drafts}
+            changed = [
+                draft
+                for draft in drafts
+                if not is_unchanged(
+                    folder, draft.path, earlier.files.get(draft.path), facts[draft.path]
+                )
+            ]
+            made = _render(changed)
+            manifest = publish(folder, earlier, made, facts, material.only)
+    except TemplateError:
+        raise  # a template that is not there is an OSError too, but nobody's folder
     except OSError as error:
         reason = error.strerror or str(error)
         raise HarnessError(
             f"cannot write the site to '{folder}': {reason}. Choose a folder that you may write to."
         ) from error
-    return folder / "index.html"
+    return Built(
+        index=folder / addresses.HOME,
+        drawn=sum(content is not None for content in made.values()),
+        files=sum(known.sha256 != "" for known in manifest.files.values()),
+    )
 
 
-def render(
-    boards: Sequence[Board],
-    *,
-    corruptions: Sequence[CorruptionStanding] = (),
-    generated: str = "",
-) -> dict[str, bytes]:
-    """Every file of the site by its path in the folder, index last."""
+def render(material: Material) -> dict[str, bytes]:
+    """Every file of the site by its path in the folder, the front page last."""
+    made = _render([*_static(), *_ordered(all_drafts(material))])
+    return {path: content for path, content in made.items() if content is not None}
+
+
+def _render(drafts: Iterable[Draft]) -> dict[str, bytes | None]:
+    """What the drafts give; None for one that turns out to be no file."""
     environment = _environment()
-    files = {name: (_HERE / "static" / name).read_bytes() for name in _STATIC}
-    template = environment.get_template("checkpoint.html")
-    for path, standings in group_by_checkpoint(boards).items():
-        corrupted = [one for one in corruptions if address(one.checkpoint) == path]
-        page = CheckpointPage.from_standing(*standings, corruptions=corrupted, generated=generated)
-        files[path] = template.render(page=page).encode()
-    index = IndexPage.from_boards(boards, generated=generated)
-    files["index.html"] = environment.get_template("index.html").render(page=index).encode()
-    return files
+    made: dict[str, bytes | None] = {}
+    for draft in drafts:
+        one = draft.make()
+        if one is None or isinstance(one, bytes):
+            made[draft.path] = one
+        else:
+            template = environment.get_template(draft.template)
+            made[draft.path] = template.render(page=one).encode()
+    return made
+
+
+def _static() -> list[Draft]:
+    def reader(name: str) -> Callable[[], bytes]:
+        return (_HERE / "static" / name).read_bytes
+
+    names = sorted(path.name for path in (_HERE / "static").iterdir())
+    return [Draft(name, "", reader(name)) for name in names]
+
+
+def _ordered(drafts: Iterable[Draft]) -> list[Draft]:
+    """The front page last: until it is there, nobody is sent to pages that are missing."""
+    return sorted(drafts, key=lambda draft: (draft.path == addresses.HOME, draft.path))
+
+
+def _digest(draft: Draft) -> str:
+    text = f"{code_digest()}\0{draft.template}\0{draft.facts!r}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@cache
+def code_digest() -> str:
+    """Of everything that turns rows into bytes: another version draws every page anew."""
+    found = hashlib.sha256()
+    for folder in _CODE:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.suffix in {".py", ".html", ".css", ".js", ".json"}:
+                content = hashlib.sha256(path.read_bytes()).digest()
+                found.update(path.relative_to(folder).as_posix().encode() + content)
+    return found.hexdigest()
+
+
+def _check_extent(folder: Path, earlier: Manifest, material: Material) -> None:
+    """A site of one board must not remove the pages of all the others."""
+    if earlier.files and material.only not in {"", earlier.only}:
+        what = f"the board '{earlier.only}' alone" if earlier.only else "every board"
+        raise HarnessError(
+            f"'{folder}' holds a site of {what}; with --only its other pages would be removed: "
+            "choose another --out."
+        )
 
 
 def _environment() -> Environment:
@@ -87,35 +144,3 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
         finalize=lambda shown: printable(shown) if type(shown) is str else shown,
     )
-
-
-def _publish(files: Mapping[str, bytes], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    earlier = _read_manifest(folder)
-    foreign = [name for name in files if name not in earlier and os.path.lexists(folder / name)]
-    if foreign:
-        raise HarnessError(
-            f"'{folder / foreign[0]}' is there already and was not written by this program. "
-            "Choose another folder for the site, or move that file away."
-        )
-    # Named before they exist: a build that is killed half-way leaves nothing it would call foreign.
-    _write_manifest(folder, earlier | files.keys())
-    (folder / "checkpoints").mkdir(exist_ok=True)
-    for name, content in files.items():
-        replace_file(folder / name, content)
-    for name in sorted(earlier - files.keys()):
-        (folder / name).unlink(missing_ok=True)
-    _write_manifest(folder, files.keys())
-
-
-def _read_manifest(folder: Path) -> set[str]:
-    try:
-        names = json.loads((folder / MANIFEST).read_text("utf-8"))["files"]
-        return {name for name in names if isinstance(name, str) and _OURS.fullmatch(name)}
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return set()
-
-
-def _write_manifest(folder: Path, names: Collection[str]) -> None:
-    text = json.dumps({"written by": "harness site", "files": sorted(names)}, indent=1)
-    replace_file(folder / MANIFEST, f"{text}\n".encode())

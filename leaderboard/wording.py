@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from harness.identity import CORRECT, EVERY, Capabilities, CheckpointRecord, Failure
-from harness.standings import Board, Rate, Standing
+from harness.standings import Rate, Standing
 from harness.standings.corruptions import Mean
 from harness.standings.row import RANKING, name_of
 from harness.threat import ThreatModel, format_fraction
@@ -45,6 +46,7 @@ _LEVELS = {
 _PLAIN_SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
 _DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 _ARXIV = re.compile(r"\d{4}\.\d{4,5}(v\d+)?|[a-z-]+(\.[A-Z]{2})?/\d{7}(v\d+)?")
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)")
 _WEB = re.compile(r"https://[^\s<>\"'`\\]+")
 
 
@@ -96,6 +98,12 @@ def _decimals(images: int) -> int:
 def points(difference: float) -> str:
     """A difference of two fractions in percentage points."""
     return f"{100 * difference:.1f}"
+
+
+def signed_points(difference: float) -> str:
+    """A difference of two fractions in percentage points with its sign, none on zero."""
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", "−")
 
 
 def count(number: int) -> str:
@@ -241,12 +249,6 @@ def reachable(capabilities: Capabilities) -> str:
     return ", ".join(parts)
 
 
-def board_anchor(board: Board) -> str:
-    """The fragment of the index that holds a board; stable while other boards come and go."""
-    epsilon = format_fraction(board.threat.epsilon).replace("/", "-")
-    return slug(f"{board.dataset}-{board.threat.norm}-{epsilon}-{board.images[:8]}")
-
-
 def link(key: str, text: str) -> str:
     """The address behind a line about a paper, or nothing; only arXiv and plain https ever link."""
     if key == "arxiv" and _ARXIV.fullmatch(text):
@@ -272,3 +274,32 @@ def is_small_scale(record: CheckpointRecord) -> bool:
 def settings(mapping: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
     """The lines of a list of settings in their stored order, underscores read as spaces."""
     return tuple((key.replace("_", " "), value(entry)) for key, entry in mapping.items())
+
+
+def number(anything: float) -> str:
+    """A measured number to three digits, with a true minus; a dash where it is not finite."""
+    if not math.isfinite(anything):
+        return NOTHING
+    return f"{anything:.3g}".replace("-", "−")
+
+
+def moment(created: str) -> str:
+    """`2025-11-20T10:05:31.2+00:00` as `2025-11-20 10:05`; anything else as it is."""
+    found = _MOMENT.match(created)
+    return f"{found[1]} {found[2]}" if found else created
+
+
+def analyse(standing: Standing) -> str:
+    """The command that measures what the features of this row's checkpoint have learnt."""
+    return _command("analyse", standing.checkpoint.name, _where(standing))
+
+
+def numbered(places: Sequence[int]) -> str:
+    """Ascending numbers with neighbours drawn together: `1–4, 7, 9–12`."""
+    runs: list[list[int]] = []
+    for place in places:
+        if runs and place == runs[-1][-1] + 1:
+            runs[-1][1:] = [place]
+        else:
+            runs.append([place])
+    return ", ".join("–".join(map(str, run)) for run in runs)

@@ -44,11 +44,13 @@ class View(NamedTuple):
         on: `clean`, or the label of the attack.
         images: [N, C, H, W] in [0, 1].
         note: how they came about, one sentence or empty.
+        pixels: [N, C, H, W] uint8, the images rounded inside the ball; None where nobody rounded.
     """
 
     on: str
     images: Tensor
     note: str = ""
+    pixels: Tensor | None = None
 
 
 class Attacked(NamedTuple):
@@ -151,7 +153,7 @@ class Exhibit:
         return features_of(self.outputs(view), self.record)
 
     def outputs(self, view: View) -> Outputs:
-        """Logits, features and gated features of a view.
+        """Logits, auxiliary logits, features and gated features of a view.
 
         Raises:
             NotRun: the model returns other ones at every pass.
@@ -176,11 +178,12 @@ class Exhibit:
 
 
 def look(model: Model, images: Tensor) -> Outputs:
-    """Logits, features and gated features of any images, in blocks and without gradient."""
+    """All but `vectors` of any images, in blocks and without gradient."""
     with torch.no_grad():
         found = [model(block) for block in torch.split(images, BLOCK)]
     return Outputs(
         torch.cat([one.logits for one in found]),
+        tuple(map(torch.cat, zip(*(one.auxiliary for one in found), strict=False))),
         features=_joined([one.features for one in found]),
         gated=_joined([one.gated for one in found]),
     )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.analysis.exhibit import Exhibit, NotRun
+from harness.analysis.exhibit import Exhibit, NotRun, View
 from harness.errors import HarnessError
 
 IMAGES = 512
@@ -78,23 +78,51 @@ def pictures(exhibit: Exhibit) -> dict[str, bytes]:
         NotRun: the model returns no features, or there are too few images.
         HarnessError: umap-learn is not installed.
     """
-    chosen = subset(exhibit.labels)
-    if len(chosen) < FEWEST:
-        raise NotRun(f"a picture needs {FEWEST} images at least: look at more with --examples.")
-    clean, attacked = exhibit.clean, exhibit.attacked
-    both = torch.cat([exhibit.features(view)[chosen] for view in (clean, attacked)])
-    labels = exhibit.labels[chosen].cpu().numpy()
+    joined = side_by_side(exhibit)
+    clean, attacked = joined.views
     found = {}
     for name, embed in EMBEDDINGS.items():
-        points = embed(both.cpu().numpy(), exhibit.seed)
-        found[name] = drawn(points, labels, (clean.on, attacked.on))
+        points = embed(joined.features, exhibit.seed)
+        found[name] = drawn(points, joined.labels, (clean.on, attacked.on))
     return found
 
 
-def subset(labels: Tensor) -> Tensor:
-    """Positions of the first 512 images of the ten smallest classes that there are."""
+class SideBySide(NamedTuple):
+    """Features of some images in two forms, to be embedded together.
+
+    Args:
+        features: [2 n, R], the clean ones first.
+        labels: [n].
+        views: the images, clean and attacked.
+    """
+
+    features: Points
+    labels: NDArray[np.int64]
+    views: tuple[View, View]
+
+
+def side_by_side(exhibit: Exhibit, most: int = IMAGES) -> SideBySide:
+    """Features of the first `most` images of ten classes, clean and attacked.
+
+    Raises:
+        NotRun: the model returns no features, or there are too few images.
+    """
+    chosen = subset(exhibit.labels, most)
+    if len(chosen) < FEWEST:
+        raise NotRun(f"a picture needs {FEWEST} images at least: look at more with --examples.")
+    clean = exhibit.features(exhibit.clean)[chosen]  # first: an attack costs more than to ask
+    attacked = exhibit.features(exhibit.attacked)[chosen]
+    return SideBySide(
+        torch.cat([clean, attacked]).cpu().numpy(),
+        exhibit.labels[chosen].cpu().numpy(),
+        (exhibit.clean, exhibit.attacked),
+    )
+
+
+def subset(labels: Tensor, most: int = IMAGES) -> Tensor:
+    """Positions of the first `most` images of the ten smallest classes that there are."""
     classes = torch.unique(labels)[:CLASSES]
-    return torch.isin(labels, classes).nonzero()[:IMAGES, 0]
+    return torch.isin(labels, classes).nonzero()[:most, 0]
 
 
 def drawn(points: Points, labels: NDArray[np.int64], titles: tuple[str, str]) -> bytes:

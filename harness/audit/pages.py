@@ -7,20 +7,18 @@ import io
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.audit.tables import Line, Page, Table, read_page
 from harness.errors import HarnessError
-from harness.standings import Board, Rate, Standing
+from harness.standings import AttackStanding, Board, Rate, Standing
 from harness.threat import format_fraction
-from leaderboard.pages import address, group_by_checkpoint
+from leaderboard import addresses
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _SLACK = 1e-9
-_CELLS = ("td", "th")
 _ROUNDING = 0.5
 
 
@@ -34,22 +32,35 @@ def page_problems(folder: Path, boards: Sequence[Board]) -> list[str]:
     Raises:
         HarnessError: there is no site in the folder.
     """
-    index = _text(folder / "index.html")
-    problems = list(_index_problems(_read(index), boards))
-    for path, standings in group_by_checkpoint(boards).items():
+    links = addresses.evaluation_links(boards)
+    problems = [*_home_problems(read_page(_text(folder / addresses.HOME)), boards, links)]
+    for board in boards:
         try:
-            page = _read(_text(folder / path))
+            problems += _board_problems(
+                read_page(_text(folder / addresses.board_page(board))), board, links
+            )
+        except HarnessError as error:
+            problems.append(str(error))
+    for path, found in addresses.by_checkpoint(boards).items():
+        standings = [standing for _, standing in found]
+        try:
+            page = read_page(_text(folder / path))
         except HarnessError as error:
             problems.append(str(error))
             continue
         problems += [f"{path}: {said}" for said in _page_problems(page, standings)]
     rows = {_key(row): row for board in boards for row in board.standings}
-    for file in sorted(folder.glob("*.json")):
-        if not file.name.startswith("."):
-            problems += [f"{file.name}: {said}" for said in _json_problems(_text(file), rows)]
-    for file in sorted(folder.glob("*.csv")):
+    for file in _files(folder, "json"):
+        problems += [f"{file.name}: {said}" for said in _json_problems(_text(file), rows)]
+    for file in _files(folder, "csv"):
         problems += [f"{file.name}: {said}" for said in _csv_problems(_text(file), rows)]
     return problems
+
+
+def _files(folder: Path, suffix: str) -> list[Path]:
+    """Exports at the top and beside the boards; what starts with a dot is no export."""
+    found = [*folder.glob(f"*.{suffix}"), *folder.glob(f"boards/*.{suffix}")]
+    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def _text(path: Path) -> str:
@@ -61,96 +72,83 @@ def _text(path: Path) -> str:
         ) from error
 
 
-@dataclass
-class _Page(HTMLParser):
-    """What a page says.
-
-    Args:
-        rows: of every table, as (what tables are marked with, link in the row, texts of its cells).
-        big: the large numbers at the head of evaluations, in order.
-    """
-
-    rows: list[tuple[str, str, list[str]]] = field(default_factory=list)
-    big: list[str] = field(default_factory=list)
-    _table: str = ""
-    _inside: str = ""
-
-    def __post_init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """End tags of rows and cells may be missing: the next one ends them."""
-        given = dict(attrs)
-        if tag == "table":
-            self._table = (given.get("class") or "").split(" ")[0]
-        elif tag == "tr":
-            self.rows.append((self._table, "", []))
-            self._inside = ""
-        elif tag in _CELLS and self.rows:
-            self.rows[-1][2].append("")
-            self._inside = "cell"
-        elif tag == "a" and self._inside == "cell":
-            table, _, cells = self.rows[-1]
-            self.rows[-1] = (table, given.get("href") or "", cells)
-        elif tag == "p" and given.get("class") == "big":
-            self.big.append("")
-            self._inside = "big"
-
-    def handle_endtag(self, tag: str) -> None:
-        """A cell or a headline ends."""
-        if tag in (*_CELLS, "tr", "table", "p"):
-            self._inside = ""
-
-    def handle_data(self, data: str) -> None:
-        """Text of what is open, blanks joined."""
-        if self._inside == "cell":
-            cells = self.rows[-1][2]
-            cells[-1] = " ".join(f"{cells[-1]} {data}".split())
-        elif self._inside == "big":
-            self.big[-1] = " ".join(f"{self.big[-1]} {data}".split())
+def _home_problems(
+    page: Page, boards: Sequence[Board], links: Mapping[tuple[str, str], str]
+) -> Iterator[str]:
+    """The front page shows the first lines of each board; each is found by its link."""
+    rows = {
+        links[addresses.board_slug(board), row.checkpoint.name]: row
+        for board in boards
+        for row in board.standings
+    }
+    for table in page.tables:
+        for line in table.lines if table.kind == "board" else ():
+            row = rows.get(line.href)
+            if row is None:
+                yield f"{addresses.HOME}: a line links to {line.href} that no board has"
+            else:
+                said = _line_problems(table, line, row, _IN_SHORT)
+                yield from (f"{_where(addresses.HOME, row)}: {one}" for one in said)
 
 
-def _read(text: str) -> _Page:
-    page = _Page()
-    page.feed(text)
-    page.close()
-    return page
-
-
-def _index_problems(page: _Page, boards: Sequence[Board]) -> Iterator[str]:
-    """The lines of the boards, each found by its link, the boards one after the other."""
-    lines: dict[str, list[list[str]]] = defaultdict(list)
-    for table, href, cells in page.rows:
-        if table == "board" and href:
-            lines[href.partition("#")[0]].append(cells)
-    for board in boards:
-        for row in board.standings:
-            where = f"index.html: {row.checkpoint.name} on {row.dataset}, {row.threat}"
-            mine = lines[address(row.checkpoint)]
-            if not mine:
-                yield f"{where}: it has no line"
-                continue
-            yield from (f"{where}: {said}" for said in _line_problems(mine.pop(0), row))
+def _board_problems(
+    page: Page, board: Board, links: Mapping[tuple[str, str], str]
+) -> Iterator[str]:
+    """The lines of a board, each found by its link."""
+    name, slug = addresses.board_page(board), addresses.board_slug(board)
+    root = addresses.root_of(name)
+    lines: dict[str, list[tuple[Table, Line]]] = defaultdict(list)
+    for table in page.tables:
+        for line in table.lines if table.kind == "board" else ():
+            lines[line.href].append((table, line))
+    for row in board.standings:
+        mine = lines.get(f"{root}{links[slug, row.checkpoint.name]}", [])
+        if not mine:
+            yield f"{_where(name, row)}: it has no line"
+            continue
+        said = _line_problems(*mine.pop(0), row, _COLUMNS)
+        yield from (f"{_where(name, row)}: {one}" for one in said)
     for href, rest in lines.items():
         if rest:
-            yield f"index.html: {len(rest)} lines link to {href} that no board has"
+            yield f"{name}: {len(rest)} lines link to {href} that no board has"
 
 
-def _line_problems(cells: list[str], row: Standing) -> Iterator[str]:
+def _where(name: str, row: Standing) -> str:
+    return f"{name}: {row.checkpoint.name} on {row.dataset}, {row.threat}"
+
+
+def _line_problems(
+    table: Table, line: Line, row: Standing, columns: Collection[str]
+) -> Iterator[str]:
+    """What a line says of accuracies and gap, each of the columns there."""
     if _has_no_numbers(row):
         return
-    if len(cells) < 6:
-        yield "it has no numbers"
+    said = {column: table.cell(line, column) for column in columns}
+    missing = [column for column, text in said.items() if text is None]
+    if missing:
+        yield f"it has no column {' and no '.join(missing)}"
         return
-    yield from _rate_problems("robust accuracy", cells[2], row.robust)
-    yield from _rate_problems("clean accuracy", cells[3], row.clean)
-    yield from _share_problems("standard accuracy", cells[4], row.standard)
+    for column, text in said.items():
+        yield from _COLUMNS[column](text or "", row)
+
+
+def _gap_problems(text: str, row: Standing) -> Iterator[str]:
     gap = row.adaptive_gap
-    if gap is not None and not _says(cells[5], 0, 100 * gap):
-        yield f"adaptive gap is '{cells[5][:20]}', not {100 * gap:.2f}"
+    if gap is not None and not _says(text, 0, 100 * gap):
+        yield f"adaptive gap is '{text[:20]}', not {100 * gap:.2f}"
 
 
-def _page_problems(page: _Page, standings: Sequence[Standing]) -> Iterator[str]:
+_COLUMNS: Mapping[str, Callable[[str, Standing], Iterator[str]]] = {
+    "robust": lambda text, row: _rate_problems("robust accuracy", text, row.robust),
+    "clean": lambda text, row: _rate_problems("clean accuracy", text, row.clean),
+    "standard": lambda text, row: _share_problems("standard accuracy", text, row.standard),
+    "gap": _gap_problems,
+}
+_IN_SHORT = ("robust", "clean", "gap")
+"""Those that the front page has."""
+
+
+def _page_problems(page: Page, standings: Sequence[Standing]) -> Iterator[str]:
     """Headlines and attacks of a checkpoint's page, evaluation by evaluation."""
     shown = [row for row in standings if not _has_no_numbers(row)]
     if len(page.big) != len(shown):
@@ -158,18 +156,26 @@ def _page_problems(page: _Page, standings: Sequence[Standing]) -> Iterator[str]:
         return
     for text, row in zip(page.big, shown, strict=True):
         yield from _share_problems(f"robust accuracy under {row.threat}", text, row.robust)
-    lines = [cells for table, _, cells in page.rows if table == "attacks" and len(cells) > 5]
     attacks = [attack for row in standings for attack in row.attacks]
-    lines = [cells for cells in lines if cells[0].isdigit()]
+    tables = [table for table in page.tables if table.kind == "attacks"]
+    lines = [(table, line) for table in tables for line in table.lines]
     if len(lines) != len(attacks):
         yield f"it lists {len(lines)} attacks of {len(attacks)}"
         return
-    for cells, attack in zip(lines, attacks, strict=True):
-        if not cells[1].startswith(attack.label):
-            yield f"attack {cells[0]} is '{cells[1][:60]}', not {attack.label}"
-        if attack.robust is not None:
-            yield from _rate_problems(f"{attack.label}: accuracy", cells[4], attack.robust)
-        yield from _share_problems(f"{attack.label}: so far", cells[5], attack.union_after)
+    for (table, line), attack in zip(lines, attacks, strict=True):
+        yield from _attack_problems(table, line, attack)
+
+
+def _attack_problems(table: Table, line: Line, attack: AttackStanding) -> Iterator[str]:
+    label, alone, so_far = (table.cell(line, name) for name in ("attack", "alone", "so far"))
+    if label is None or alone is None or so_far is None:
+        yield f"{attack.label}: its line has no numbers"
+        return
+    if not label.startswith(attack.label):
+        yield f"an attack is '{label[:60]}', not {attack.label}"
+    if attack.robust is not None:
+        yield from _rate_problems(f"{attack.label}: accuracy", alone, attack.robust)
+    yield from _share_problems(f"{attack.label}: so far", so_far, attack.union_after)
 
 
 def _has_no_numbers(row: Standing) -> bool:

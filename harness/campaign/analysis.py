@@ -16,7 +16,15 @@ from harness.campaign.pool import others_of
 from harness.campaign.request import Provenance, Report, Subjects
 from harness.errors import HarnessError, unknown_name
 from harness.evaluation.exhibition import Exhibited, Exhibition, WorstAttack, exhibit
-from harness.identity import AttackSpec, CheckpointRecord, Failure, Measurement, Runtime
+from harness.identity import (
+    PICTURES,
+    AttackSpec,
+    CheckpointRecord,
+    Failure,
+    Gallery,
+    Measurement,
+    Runtime,
+)
 from harness.store.bits import unpack
 from harness.store.store import Store
 from harness.threat import ThreatModel
@@ -57,6 +65,8 @@ def analyse_all(
     """
     chosen = check_analyses(wanted)
     count = min(examples, len(subjects.data))
+    if any(ANALYSES[name].keeps_pairs for name in chosen):
+        _record_gallery(store, subjects)
     work = list(_work(store, subjects, threat, count, chosen, seed, runtime, pictures))
     pieces = run_pieces(
         exhibit,
@@ -75,7 +85,26 @@ def analyse_all(
             for measurement in piece.measurements:
                 if measurement.values or not _is_measured(store, measurement):
                     store.record_measurement(measurement)
+            for shown in piece.adversarial:
+                store.record_adversarial(shown)
     return found
+
+
+def _record_gallery(store: Store, subjects: Subjects) -> None:
+    """Keep the first test images beside which adversarial ones are shown."""
+    data = subjects.data
+    pixels = data.images[:PICTURES]
+    count, channels, height, width = pixels.shape
+    shown = Gallery(
+        dataset=subjects.label,
+        images=data.identity,
+        indices=tuple(range(count)),
+        labels=tuple(data.labels[:count].tolist()),
+        shape=(channels, height, width),
+        pixels=pixels.cpu().contiguous().numpy().tobytes(),
+    )
+    if store.gallery(subjects.label, data.identity) != shown:
+        store.record_gallery(shown)
 
 
 def _is_measured(store: Store, one: Measurement) -> bool:
@@ -161,6 +190,7 @@ def missing(
     seed: int,
     examples: int,
     attack: str,
+    has_pairs: bool = False,
 ) -> tuple[str, ...]:
     """Which analyses are not stored for exactly so many images, clean and under this attack.
 
@@ -170,6 +200,7 @@ def missing(
         seed: run seed.
         examples: of how many images.
         attack: label of the worst attack that is stored now.
+        has_pairs: whether the pictures that are kept are of this attack and so many images.
     """
     seen = {
         (one.analysis, one.on)
@@ -181,10 +212,26 @@ def missing(
     def is_done(name: str) -> bool:
         if not ANALYSES[name].follows_attack:
             return name in done
+        if ANALYSES[name].keeps_pairs and not has_pairs:
+            return False
         # clean is kept once: fewer images, another seed or a failure since took its place
         return {(name, CLEAN_IMAGES), (name, attack)} <= seen
 
     return tuple(name for name in wanted if not is_done(name))
+
+
+def _has_pairs(
+    store: Store,
+    subjects: Subjects,
+    record: CheckpointRecord,
+    threat: ThreatModel,
+    worst: WorstAttack,
+    examples: int,
+) -> bool:
+    """Whether pictures of this very attack are kept, of as many images as there should be."""
+    kept = store.adversarial(record.digest, images=subjects.data.identity, threat=threat)
+    wanted = (subjects.label, worst.spec.label, worst.seed, min(PICTURES, examples))
+    return wanted in {(one.dataset, one.attack, one.seed, len(one.indices)) for one in kept}
 
 
 def _can_be_run(spec: AttackSpec) -> bool:
@@ -215,6 +262,8 @@ def _work(
             seed=seed,
             examples=examples,
             attack=PGD_20.label if worst is None else worst.label,
+            has_pairs=worst is not None
+            and _has_pairs(store, subjects, record, threat, worst, examples),
         )
         if lacking or pictures is not None:
             yield Exhibition(

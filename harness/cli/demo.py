@@ -43,6 +43,7 @@ def demo(
     from harness.cli.progress import Display
     from harness.executors.local import processors
     from harness.standings import boards
+    from leaderboard.gathering import gather
     from leaderboard.site import build
 
     options.speak(quiet=quiet, verbose=verbose)
@@ -57,7 +58,7 @@ def demo(
         _train(store, folder, chosen, count, display)
         failed = _evaluate(store, folder, chosen, count, display)
         found = boards(store)
-    page = build(found, out / "site")
+        page = build(gather(store), out / "site").index
     _print(found)
     click.echo(f"\nThe leaderboard: {page}")
     if failed:

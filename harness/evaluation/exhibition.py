@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.analysis.analysis import ANALYSES, Reading
+from harness.analysis.analysis import ANALYSES, Pairs, Reading
 from harness.analysis.exhibit import Exhibit, Learnt, NotRun, View
 from harness.analysis.pictures import pictures
 from harness.attacks.attack import ATTACKS, run_attack
@@ -24,9 +24,17 @@ from harness.evaluation.evaluate import NO_AIDS, Aids
 from harness.evaluation.exact import compute_exactly
 from harness.evaluation.examine import right
 from harness.evaluation.handle import Handle
+from harness.evaluation.kept import rounded_inside
 from harness.evaluation.subject import Subject, load_subject, subject_of
 from harness.evaluation.work import guides, test_split
-from harness.identity import SHARD, AttackSpec, CheckpointRecord, Failure, Measurement
+from harness.identity import (
+    SHARD,
+    AdversarialGallery,
+    AttackSpec,
+    CheckpointRecord,
+    Failure,
+    Measurement,
+)
 from harness.models.network import Network
 from harness.models.weights import write_whole
 from harness.rebuilding import composed, load_network
@@ -98,12 +106,14 @@ class Exhibited:
     Args:
         checkpoint: digest.
         measurements: one per analysis and form of the images.
+        adversarial: pictures under the worst attack, of an analysis that keeps some.
         drawn: files that were written.
         undrawn: why no picture could be drawn, or empty.
     """
 
     checkpoint: str
     measurements: tuple[Measurement, ...]
+    adversarial: tuple[AdversarialGallery, ...] = ()
     drawn: tuple[Path, ...] = ()
     undrawn: str = ""
 
@@ -112,13 +122,17 @@ def exhibit(work: Exhibition) -> Exhibited | Failure:
     """Do it. A checkpoint that cannot be loaded or attacked gives a failure."""
     try:
         shown = _exhibit(work)
-        found = tuple(
-            _measurement(work, name, reading)
-            for name in work.analyses
-            for reading in ANALYSES[name].read(shown)
-        )
+        found = [
+            (name, reading) for name in work.analyses for reading in ANALYSES[name].read(shown)
+        ]
         drawn, undrawn = _draw(work, shown)
-        return Exhibited(work.record.digest, found, drawn, undrawn)
+        return Exhibited(
+            work.record.digest,
+            tuple(_measurement(work, name, reading) for name, reading in found),
+            tuple(_kept(work, reading.pairs) for _, reading in found if reading.pairs),
+            drawn,
+            undrawn,
+        )
     except ModelError as error:
         return _failure(work, error.status, str(error))
     except HarnessError as error:
@@ -226,7 +240,8 @@ def again(
         )
         adversarial[places] = search.adversarial
         broken |= set(places[search.broken & (decided != labels[places])].tolist())
-    return View(worst.label, adversarial, _note(worst, broken, int(attackable.sum())))
+    note = _note(worst, broken, int(attackable.sum()))
+    return View(worst.label, adversarial, note, rounded_inside(images, adversarial, threat))
 
 
 def _note(worst: WorstAttack, broken: set[int], attacked: int) -> str:
@@ -294,6 +309,26 @@ def _measurement(work: Exhibition, name: str, reading: Reading) -> Measurement:
         on=reading.on,
         values={key: tuple(map(float, numbers)) for key, numbers in reading.values.items()},
         note=reading.note,
+    )
+
+
+def _kept(work: Exhibition, pairs: Pairs) -> AdversarialGallery:
+    worst = work.worst
+    if worst is None:
+        raise ValueError("pictures of no attack")
+    _, channels, height, width = pairs.pixels.shape
+    return AdversarialGallery(
+        checkpoint=work.record.digest,
+        dataset=work.label,
+        images=work.images,
+        threat=work.threat,
+        attack=worst.spec.label,
+        seed=worst.seed,
+        indices=pairs.indices,
+        broken=pairs.broken,
+        predicted=pairs.predicted,
+        shape=(channels, height, width),
+        pixels=pairs.pixels.contiguous().numpy().tobytes(),
     )
 
 

@@ -32,8 +32,26 @@ def boards(store: Store) -> tuple[Board, ...]:
     before anything was found has a row of no images with its failures. Corruptions are another
     threat: they have no board (`harness.standings.corruptions`).
     """
-    by_board = rows_by_board(store)
-    return tuple(sorted((_board(rows) for rows in by_board.values()), key=_board_order))
+    return tuple(one.board for one in read_boards(store))
+
+
+@dataclass(frozen=True)
+class ReadBoard:
+    """A board with the bits behind it.
+
+    Args:
+        board: what `boards` gives.
+        rows: in the order of its standings, which they hold, ranks included.
+    """
+
+    board: Board
+    rows: tuple[Row, ...]
+
+
+def read_boards(store: Store) -> tuple[ReadBoard, ...]:
+    """As `boards`, with the bits that decide: read once, they serve every comparison of rows."""
+    found = (_board(rows) for rows in rows_by_board(store).values())
+    return tuple(sorted(found, key=lambda one: _board_order(one.board)))
 
 
 def rows_by_board(store: Store) -> dict[_BoardKey, list[Row]]:
@@ -309,13 +327,16 @@ def _in_order(
     return tuple(one for one in dict.fromkeys([*planned, *rest]) if one in evidence.searches)
 
 
-def _board(rows: Sequence[Row]) -> Board:
+def _board(rows: Sequence[Row]) -> ReadBoard:
     ordered = sorted(rows, key=_row_order)
     ranked = [row for row in ordered if row.is_ranked]
-    standings = [replace(row.standing, rank=rank) for row, rank in _placed(ranked)]
-    standings += [row.standing for row in ordered if not row.is_ranked]
+    placed = [
+        replace(row, standing=replace(row.standing, rank=rank)) for row, rank in _placed(ranked)
+    ]
+    placed += [row for row in ordered if not row.is_ranked]
+    standings = tuple(row.standing for row in placed)
     first = standings[0]
-    return Board(first.dataset, first.images, first.threat, tuple(standings))
+    return ReadBoard(Board(first.dataset, first.images, first.threat, standings), tuple(placed))
 
 
 def _placed(rows: Sequence[Row]) -> list[tuple[Row, tuple[int, int]]]:
@@ -324,10 +345,7 @@ def _placed(rows: Sequence[Row]) -> list[tuple[Row, tuple[int, int]]]:
     Among rows that no test tells apart, one of a smaller tier of images never stands above one of
     a larger (`protocol.md` section 3).
     """
-    examples = np.array([row.standing.examples for row in rows], dtype=np.int64)
-    robust = np.zeros((len(rows), max(examples, default=0)), dtype=np.bool_)
-    for place, row in enumerate(rows):
-        robust[place, : len(row.robust)] = row.robust
+    robust, examples = stacked(rows)
     is_above = separated(robust, examples)
     order: list[int] = []
     for number in range(len(rows)):
@@ -337,6 +355,15 @@ def _placed(rows: Sequence[Row]) -> list[tuple[Row, tuple[int, int]]]:
         order.insert(place, number)
     groups = rank_groups(is_above[np.ix_(order, order)])
     return [(rows[number], group) for number, group in zip(order, groups, strict=True)]
+
+
+def stacked(rows: Sequence[Row]) -> tuple[Bits, Counts]:
+    """[R, N], right and not broken, False beyond a row's own images; [R], how many it has."""
+    examples = np.array([row.standing.examples for row in rows], dtype=np.int64)
+    robust = np.zeros((len(rows), max(examples, default=0)), dtype=np.bool_)
+    for place, row in enumerate(rows):
+        robust[place, : len(row.robust)] = row.robust
+    return robust, examples
 
 
 def _gives_way(above: int, row: int, examples: Counts, is_above: Bits) -> bool:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Bits = NDArray[np.bool_]
+Numbers = NDArray[np.float64]
+_Dtype = np.dtype[np.float32] | np.dtype[np.float64]
 
 _SHUFFLED = b"\x01"
 """Format byte of columns: zlib of a JSON header line and the little-endian arrays, byte planes
@@ -17,7 +19,7 @@ first (the exponents of a column resemble each other more than the bytes of one 
 
 _MOST_COLUMNS = 64
 _LONGEST_HEADER = 20_000
-_DTYPES: dict[str, np.dtype[np.float32] | np.dtype[np.float64]] = {
+_DTYPES: dict[str, _Dtype] = {
     "f4": np.dtype("<f4"),
     "f8": np.dtype("<f8"),
 }
@@ -64,23 +66,50 @@ def decode_columns(encoded: bytes, count: int) -> dict[str, tuple[float, ...]]:
     Raises:
         ValueError: the bytes are damaged, too long, or of another number of images.
     """
+    header, body = _opened(encoded, count)
+    columns: dict[str, tuple[float, ...]] = {}
+    for name, dtype in header:
+        length = dtype.itemsize * count
+        columns[name] = tuple(_values(body[:length], dtype, count).tolist())
+        body = body[length:]
+    if body or len(columns) != len(header):
+        raise ValueError("columns are longer than their header says")
+    return columns
+
+
+def decode_column(encoded: bytes, count: int, wanted: str) -> Numbers | None:
+    """One of the columns that `decode_columns` decodes, without the others; None if it is absent.
+
+    Returns:
+        [count], NaN where an image has no number.
+
+    Raises:
+        ValueError: as `decode_columns`, as far as this column's end.
+    """
+    header, body = _opened(encoded, count)
+    start = 0
+    for name, dtype in header:
+        end = start + dtype.itemsize * count
+        if name == wanted:
+            return _values(body[start:end], dtype, count).astype(np.float64)
+        start = end
+    return None
+
+
+def _opened(encoded: bytes, count: int) -> tuple[list[tuple[str, _Dtype]], bytes]:
     if encoded[:1] != _SHUFFLED:
         raise ValueError(f"columns of unknown format {encoded[:1]!r}")
     head, _, body = _inflate(encoded[1:], _LONGEST_HEADER + _MOST_COLUMNS * 8 * count).partition(
         b"\n"
     )
-    header = _read_header(head)
-    columns: dict[str, tuple[float, ...]] = {}
-    for name, dtype in header:
-        length = dtype.itemsize * count
-        planes, body = np.frombuffer(body[:length], dtype=np.uint8), body[length:]
-        if len(planes) != length:
-            raise ValueError("columns end too early")
-        values = np.ascontiguousarray(planes.reshape(dtype.itemsize, count).T).view(dtype)
-        columns[name] = tuple(values.ravel().tolist())
-    if body or len(columns) != len(header):
-        raise ValueError("columns are longer than their header says")
-    return columns
+    return _read_header(head), body
+
+
+def _values(planes: bytes, dtype: _Dtype, count: int) -> NDArray[np.float32] | Numbers:
+    array = np.frombuffer(planes, dtype=np.uint8)
+    if len(array) != dtype.itemsize * count:
+        raise ValueError("columns end too early")
+    return np.ascontiguousarray(array.reshape(dtype.itemsize, count).T).view(dtype).ravel()
 
 
 def _inflate(compressed: bytes, most: int) -> bytes:
@@ -94,7 +123,7 @@ def _inflate(compressed: bytes, most: int) -> bytes:
     return raw
 
 
-def _read_header(head: bytes) -> list[tuple[str, np.dtype[np.float32] | np.dtype[np.float64]]]:
+def _read_header(head: bytes) -> list[tuple[str, _Dtype]]:
     pairs = json.loads(head)
     if not isinstance(pairs, list) or len(pairs) > _MOST_COLUMNS:
         raise ValueError("columns have no proper header")

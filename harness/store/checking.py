@@ -15,9 +15,20 @@ from typing import Any
 from sqlalchemy import Connection, Select, Table, select
 
 from harness.errors import HarnessError
-from harness.identity import CLEAN, CORRECT, AttackSpec, CheckpointRecord, Job, Outcome, digest
+from harness.identity import (
+    CLEAN,
+    CORRECT,
+    AdversarialGallery,
+    AttackSpec,
+    CheckpointRecord,
+    Gallery,
+    Job,
+    Outcome,
+    digest,
+)
 from harness.store import rows, schema, untrusted
 from harness.store.database import Database
+from harness.store.galleries import picture_problems
 
 _MALFORMED = (
     *(ValueError, TypeError, KeyError, RecursionError, ArithmeticError, MemoryError),
@@ -72,6 +83,7 @@ class _Check:
                 pass
         for _ in self._rows(schema.claim, _plain(schema.claim), untrusted.claim):
             pass
+        self._galleries()
 
     def _file(self) -> None:
         """SQLite's own checks: pages, indexes, unique keys, references."""
@@ -133,6 +145,23 @@ class _Check:
                     self.problems.append(f"{where}: image {index} was attacked, but is not right")
                 elif not hit and job.population == CORRECT and right.get(index, False):
                     self.problems.append(f"{where}: image {index} is right, but was not attacked")
+
+    def _galleries(self) -> None:
+        """Every adversarial picture is near a clean one, and is judged by that one's class."""
+        clean: dict[tuple[str, str], Gallery] = {}
+        for found in self._rows(schema.gallery, _galleries(), self._gallery):
+            clean[found.dataset, found.images] = found
+        query = _owned(schema.adversarial)
+        for found in self._rows(schema.adversarial, query, self._adversarial):
+            where = f"adversarial pictures ({found.threat}, {found.checkpoint[:12]})"
+            own = clean.get((found.dataset, found.images))
+            self.problems += [f"{where}: {problem}" for problem in picture_problems(found, own)]
+
+    def _gallery(self, row: rows.Row) -> Gallery:
+        return untrusted.gallery(row, self._sizes)
+
+    def _adversarial(self, row: rows.Row) -> AdversarialGallery:
+        return untrusted.adversarial(row, self._sizes)
 
 
 def _said(error: BaseException) -> str:
@@ -257,6 +286,10 @@ def _owned(table: Table) -> Select[Any]:
         .join(schema.function, schema.function.c.id == table.c.function_id)
         .join(schema.images, schema.images.c.id == table.c.images_id)
     )
+
+
+def _galleries() -> Select[Any]:
+    return select(schema.gallery, *_IMAGES).join_from(schema.gallery, schema.images)
 
 
 def _outcomes() -> Select[Any]:

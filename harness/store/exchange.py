@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, select
 
 from harness.errors import HarnessError
-from harness.identity import AttackSpec, Failure, Outcome
-from harness.store import queries, rows, schema, untrusted
+from harness.identity import AttackSpec, Failure, Gallery, Outcome
+from harness.store import galleries, queries, rows, schema, untrusted
 from harness.store.bits import unpack
 from harness.store.database import Database
 from harness.store.opening import open_database
@@ -37,6 +38,8 @@ class MergeReport:
         findings: how many are new here; what a diagnostic found here stays.
         measurements: how many are new here; what an analysis measured here stays.
         claims: how many are new here; what is written here stays.
+        galleries: of how many datasets pictures are new here.
+        adversarial: how many sets of adversarial pictures are new here; what is here stays.
     """
 
     source: str
@@ -48,6 +51,8 @@ class MergeReport:
     findings: int = 0
     measurements: int = 0
     claims: int = 0
+    galleries: int = 0
+    adversarial: int = 0
 
 
 def merge(database: Database, path: Path, check_new_name: Callable[[str], object]) -> MergeReport:
@@ -102,6 +107,11 @@ class _Merge:
             self.report.measurements += queries.write_measurement(self.ours, measured, renews=False)
         for row in self._read(queries.read_claim_rows):
             self.report.claims += queries.write_claim(self.ours, untrusted.claim(row))
+        for row in self._read(queries.read_gallery_rows):
+            self._gallery(untrusted.gallery(row, sizes))
+        for row in self._read(queries.read_adversarial_rows):
+            pictures = untrusted.adversarial(row, sizes)
+            self.report.adversarial += queries.write_adversarial(self.ours, pictures, renews=False)
 
     def _read(self, read: Callable[[Connection], Iterable[Item]]) -> Iterator[Item]:
         with self.source.explained():
@@ -210,3 +220,32 @@ class _Merge:
         ids = queries.references(self.ours, failure.checkpoint, failure.dataset, failure.images)
         row = rows.failure_row(failure) | ids
         self.report.failures += queries.insert_once(self.ours, schema.failure, row)
+
+    def _gallery(self, theirs: Gallery) -> None:
+        """Add pictures of images that have none here; the same images cannot look different."""
+        table = schema.images
+        where = and_(table.c.name == theirs.dataset, table.c.sha256 == theirs.images)
+        own = [galleries.gallery_of(row) for row in queries.read_gallery_rows(self.ours, where)]
+        if not own:
+            self.report.galleries += queries.write_gallery(self.ours, theirs)
+        elif not _agree(own[0], theirs):
+            raise HarnessError(
+                f"its pictures of {theirs.dataset} are others than here, though both have the "
+                f"digest {theirs.images[:12]}: one of the two is wrong."
+            )
+
+
+def _agree(one: Gallery, other: Gallery) -> bool:
+    """Whether two galleries show the same wherever both show anything."""
+    if one.shape != other.shape:
+        return False
+    first, second = _by_index(one), _by_index(other)
+    return all(first[index] == second[index] for index in first.keys() & second.keys())
+
+
+def _by_index(gallery: Gallery) -> dict[int, tuple[int, bytes]]:
+    size = prod(gallery.shape)
+    return {
+        index: (label, gallery.pixels[place * size : (place + 1) * size])
+        for place, (index, label) in enumerate(zip(gallery.indices, gallery.labels, strict=True))
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Column,
@@ -24,17 +24,20 @@ from sqlalchemy.dialects import postgresql, sqlite
 from harness.errors import HarnessError
 from harness.identity import (
     DIAGNOSED,
+    AdversarialGallery,
     AttackSpec,
     CheckpointRecord,
     Claim,
     Failure,
     Finding,
+    Gallery,
     Job,
     Measurement,
     Outcome,
     Plan,
 )
-from harness.store import rows, schema
+from harness.store import galleries, rows, schema
+from harness.store.bits import Numbers, decode_column
 from harness.threat import ThreatModel
 
 _IMAGES = (schema.images.c.name.label("dataset"), schema.images.c.sha256.label("images"))
@@ -251,6 +254,36 @@ def write_measurement(
     return insert_once(connection, table, row) and earlier == 0
 
 
+def write_gallery(connection: Connection, gallery: Gallery) -> bool:
+    """Record pictures of a dataset, in place of earlier ones; whether it had none."""
+    images_id = ensure_images(connection, gallery.dataset, gallery.images)
+    row, table = galleries.gallery_row(gallery) | {"images_id": images_id}, schema.gallery
+    earlier = connection.execute(delete(table).where(table.c.images_id == images_id)).rowcount
+    return insert_once(connection, table, row) and earlier == 0
+
+
+_ADVERSARIAL_KEY = ("function_id", "images_id", "norm", "epsilon")
+
+
+def write_adversarial(
+    connection: Connection, gallery: AdversarialGallery, *, renews: bool = True
+) -> bool:
+    """Record adversarial pictures, in place of earlier ones of that threat; whether it had none.
+
+    Args:
+        connection: to write on.
+        gallery: what to record.
+        renews: whether it takes the earlier one's place or leaves it.
+    """
+    ids = references(connection, gallery.checkpoint, gallery.dataset, gallery.images)
+    row, table = galleries.adversarial_row(gallery) | ids, schema.adversarial
+    earlier = 0
+    if renews:
+        mine = (table.c[name] == row[name] for name in _ADVERSARIAL_KEY)
+        earlier = connection.execute(delete(table).where(*mine)).rowcount
+    return insert_once(connection, table, row) and earlier == 0
+
+
 def write_claim(connection: Connection, claim: Claim) -> bool:
     """Record a claim unless its key is there; whether it is new."""
     return insert_once(connection, schema.claim, rows.claim_row(claim))
@@ -351,6 +384,22 @@ def read_measurement_rows(
     return _rows_of(connection, schema.measurement, where)
 
 
+def read_gallery_rows(
+    connection: Connection, where: ColumnElement[bool] | None = None
+) -> Iterable[rows.Row]:
+    """Pictures of datasets with the names of these, in the order they were recorded."""
+    table = schema.gallery
+    query = select(table, *_IMAGES).join_from(table, schema.images).order_by(table.c.id)
+    return _decoded(connection, query if where is None else query.where(where), table)
+
+
+def read_adversarial_rows(
+    connection: Connection, where: ColumnElement[bool] | None = None
+) -> Iterable[rows.Row]:
+    """Adversarial pictures with the names of what they refer to, in the order of recording."""
+    return _rows_of(connection, schema.adversarial, where)
+
+
 def read_claim_rows(connection: Connection, **where: str | None) -> Iterable[rows.Row]:
     """Claims whose fields have these values, where given, in the order they were added."""
     table = schema.claim
@@ -423,3 +472,36 @@ def _with_names(query: Select[Any], table: Table) -> Select[Any]:
 
 def _order() -> tuple[ColumnElement[Any], ...]:
     return tuple(schema.outcome.c[name] for name in JOB_KEY)
+
+
+class DecidedSlice(NamedTuple):
+    """A slice with what was decided on its images, and when it was recorded.
+
+    Args:
+        piece: its bits.
+        created: UTC, ISO 8601.
+        predicted: [last - first], the class that the deployed function decides on each returned
+            image, NaN where an image was not attacked; None where that was not recorded.
+    """
+
+    piece: rows.Slice
+    created: str
+    predicted: Numbers | None
+
+
+def read_decisions(connection: Connection, where: ColumnElement[bool]) -> Iterator[DecidedSlice]:
+    """As `read_slices`, with one column of each decoded."""
+    table = schema.outcome
+    own = [table.c[name] for name in (*_SHARED, "attacked", "broken", *_TOTALS)]
+    threat = (table.c.norm, table.c.epsilon)
+    more = (table.c.created, table.c["columns"])
+    query = select(_FUNCTION, *_IMAGES, *threat, schema.attack.c.hash, *own, *more)
+    query = _joined(query).where(where).order_by(*_order()).execution_options(yield_per=500)
+    with rows.believed(table):
+        for row in connection.execute(query):
+            created, columns = row.created, row.columns
+            if type(created) is not str or type(columns) is not bytes:
+                raise ValueError(f"its date is {created!r:.40}, its columns {columns!r:.40}")
+            piece = rows.slice_of(tuple(row)[: -len(more)])
+            predicted = decode_column(columns, piece.last - piece.first, "predicted")
+            yield DecidedSlice(piece, created, predicted)

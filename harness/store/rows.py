@@ -223,6 +223,14 @@ def _is_index(value: Any) -> bool:
 Check = Callable[[Any], bool]
 
 
+def _is_decision(value: Any) -> bool:
+    return type(value) is int and (value == -1 or _is_index(value))
+
+
+def _is_bit(value: Any) -> bool:
+    return type(value) is int and value in (0, 1)
+
+
 def _every(check: Check) -> Check:
     return lambda value: type(value) is list and all(map(check, value))
 
@@ -264,7 +272,9 @@ _JSON: Mapping[str, Check] = {
     **dict.fromkeys(("changed", "classes"), _every(_is_text)),
     "parameters": _pairs(_is_plain),
     "attacks": _pairs(_is_text),
-    "proof": _every(_is_index),
+    **dict.fromkeys(("proof", "indices", "labels", "shape"), _every(_is_index)),
+    "broken": _every(_is_bit),
+    "predicted": _every(_is_decision),
     "capabilities": _fields_of(Capabilities(1)),
     "runtime": _fields_of(Runtime()),
 }

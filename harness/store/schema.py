@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0003"
+HEAD = "0004"
 """The revision these tables belong to; a test compares it with the newest file of `migrations/`."""
 
 
@@ -288,4 +288,35 @@ measurement = Table(
     _text("note"),
     _text("created"),
     UniqueConstraint("function_id", "images_id", "analysis", "on", "norm", "epsilon"),
+)
+
+gallery = Table(
+    "gallery",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _refers_to("images"),
+    _json("indices"),
+    _json("labels"),
+    _json("shape"),
+    Column("pixels", LargeBinary, nullable=False),
+    UniqueConstraint("images_id"),
+)
+
+adversarial = Table(
+    "adversarial",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _of_function(),
+    _refers_to("images"),
+    _text("norm"),
+    _text("epsilon"),
+    _text("attack"),
+    _count("seed"),
+    _json("indices"),
+    _json("broken"),
+    _json("predicted"),
+    _json("shape"),
+    _text("created"),
+    Column("pixels", LargeBinary, nullable=False),
+    UniqueConstraint("function_id", "images_id", "norm", "epsilon"),
 )

@@ -15,24 +15,31 @@ from sqlalchemy import ColumnElement, and_, update
 
 from harness.errors import unknown_name
 from harness.identity import (
+    CLEAN,
+    AdversarialGallery,
     AttackSpec,
     CheckpointRecord,
     Claim,
     Failure,
     Finding,
+    Gallery,
     Measurement,
     Outcome,
     Plan,
 )
-from harness.store import queries, rows, schema
+from harness.store import galleries, queries, rows, schema
 from harness.store.checking import problems_of, unfinished_plans
 from harness.store.database import Database
 from harness.store.exchange import MergeReport, merge
 from harness.store.opening import open_database
+from harness.store.queries import DecidedSlice
 from harness.store.rows import Images, RecordedAttack, Run, Slice, check_name
+from harness.store.stamps import read_stamps
+from harness.store.whole import whole_file, whole_size
 from harness.threat import ThreatModel
 
 __all__ = [
+    "DecidedSlice",
     "Images",
     "MergeReport",
     "RecordedAttack",
@@ -154,7 +161,7 @@ class Store:
         return [known[name] for name in wanted]
 
     def remove(self, name: str) -> None:
-        """Forget a checkpoint with its outcomes, plans, failures, findings and measurements.
+        """Forget a checkpoint with all that is stored of it, from outcomes to pictures.
 
         What another name of the very same function needs is kept.
 
@@ -380,6 +387,56 @@ class Store:
             found = queries.read_measurement_rows(connection, where)
             return [rows.measurement_of(row) for row in found]
 
+    # Pictures
+
+    def record_gallery(self, gallery: Gallery) -> bool:
+        """Store the first test images of a dataset, in place of earlier ones; whether it had none.
+
+        Raises:
+            ValueError: it contradicts itself, which is a bug of whoever made it.
+        """
+        with self._database.writing() as connection:
+            return queries.write_gallery(connection, gallery)
+
+    def gallery(self, dataset: str, images: str) -> Gallery | None:
+        """The first test images of a dataset, None where they were never recorded."""
+        named = schema.images.c
+        where = and_(named.name == dataset, named.sha256 == images)
+        with self._database.reading() as connection:
+            found = list(queries.read_gallery_rows(connection, where))
+            return galleries.gallery_of(found[0]) if found else None
+
+    def record_adversarial(self, gallery: AdversarialGallery) -> bool:
+        """Store what the worst attack made of these images, in place of what an earlier one did.
+
+        One set of pictures is kept per function, test images and threat.
+
+        Returns:
+            Whether there were none.
+
+        Raises:
+            ValueError: it contradicts itself, which is a bug of whoever made it.
+            HarnessError: no checkpoint has its digest.
+        """
+        dated = replace(gallery, created=gallery.created or _now())
+        with self._database.writing() as connection:
+            return queries.write_adversarial(connection, dated)
+
+    def adversarial(
+        self,
+        checkpoint: str | None = None,
+        *,
+        images: str | None = None,
+        threat: ThreatModel | None = None,
+    ) -> list[AdversarialGallery]:
+        """Adversarial pictures, the latest of each threat, in the order they were recorded."""
+        where = queries.restricted(
+            schema.adversarial, checkpoint=checkpoint, images=images, threat=threat
+        )
+        with self._database.reading() as connection:
+            found = queries.read_adversarial_rows(connection, where)
+            return [galleries.adversarial_of(row) for row in found]
+
     # Claims
 
     def add_claims(self, claims: Iterable[Claim]) -> int:
@@ -430,6 +487,18 @@ class Store:
         """Plans whose attacks are not all stored, one sentence each."""
         return unfinished_plans(self._database)
 
+    def whole_file(self) -> bytes:
+        """Everything as one finished SQLite file, from a server too.
+
+        Raises:
+            HarnessError: there is no room for a copy.
+        """
+        return whole_file(self._database)
+
+    def whole_size(self) -> int:
+        """About how many bytes that file has."""
+        return whole_size(self._database)
+
     def merge(
         self, path: str | Path, *, check_new_name: Callable[[str], object] = check_name
     ) -> MergeReport:
@@ -443,6 +512,31 @@ class Store:
             HarnessError: the file contradicts itself or this database, named by the first case.
         """
         return merge(self._database, Path(path), check_new_name)
+
+    # What pages are made of
+
+    def decisions(
+        self, checkpoint: str, *, images: str | None = None, threat: ThreatModel | None = None
+    ) -> list[DecidedSlice]:
+        """Bits of a checkpoint digest with the classes decided, in the order of `slices`."""
+        where = _outcomes_of(checkpoint, images, threat)
+        with self._database.reading() as connection:
+            return list(queries.read_decisions(connection, where))
+
+    def clean_decisions(self, dataset: str, images: str) -> Iterator[DecidedSlice]:
+        """What every checkpoint decides on these test images as they are."""
+        where = and_(
+            _outcomes_of(None, images, None),
+            schema.images.c.name == dataset,
+            schema.attack.c.hash == CLEAN.hash,
+        )
+        with self._database.reading() as connection:
+            yield from queries.read_decisions(connection, where)
+
+    def stamps(self) -> dict[str, str]:
+        """Per digest of a checkpoint a text that changes whenever anything stored of it does."""
+        with self._database.reading() as connection:
+            return read_stamps(connection)
 
 
 def _outcomes_of(

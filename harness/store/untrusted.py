@@ -8,21 +8,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.identity import (
+    AdversarialGallery,
     AttackSpec,
     Capabilities,
     CheckpointRecord,
     Claim,
     Failure,
     Finding,
+    Gallery,
     Measurement,
     Outcome,
     Plan,
     Runtime,
 )
-from harness.store import rows
+from harness.store import galleries, rows
 from harness.threat import ThreatModel, format_fraction
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -169,6 +171,24 @@ def measurement(row: rows.Row) -> Measurement:
     return rows.measurement_of(row)
 
 
+def gallery(row: rows.Row, sizes: Mapping[tuple[str, str], int]) -> Gallery:
+    """Pictures that lie inside their dataset; unpacked only once their counts agree."""
+    _text(row["images"], "images", SHA256)
+    _text(row["dataset"], "dataset", _LINE)
+    _pixels(row)
+    return _inside(galleries.gallery_of(row), sizes)
+
+
+def adversarial(row: rows.Row, sizes: Mapping[tuple[str, str], int]) -> AdversarialGallery:
+    """Adversarial pictures that lie inside their dataset, in the same way."""
+    _owner(row)
+    _integer(row["seed"], "seed", least=-rows.LARGEST_INTEGER)
+    _text(row["attack"], "attack", _PROSE)
+    _text(row["created"], "created", _TIME)
+    _pixels(row)
+    return _inside(galleries.adversarial_of(row), sizes)
+
+
 def claim(row: rows.Row) -> Claim:
     """A claim whose names are words and whose figure is a number of its unit."""
     for name in ("source", "place", "dataset", "architecture", "defense", "metric", "attack"):
@@ -227,6 +247,21 @@ def _owner(row: rows.Row) -> None:
     _text(row["images"], "images", SHA256)
     _text(row["dataset"], "dataset", _LINE)
     threat(row)
+
+
+def _pixels(row: rows.Row) -> None:
+    if not isinstance(row["pixels"], bytes):
+        raise TypeError("pixels are no bytes")
+
+
+Pictures = TypeVar("Pictures", Gallery, AdversarialGallery)
+
+
+def _inside(found: Pictures, sizes: Mapping[tuple[str, str], int]) -> Pictures:
+    size = sizes.get((found.dataset, found.images), 0)
+    if 0 < size <= found.indices[-1]:
+        raise ValueError(f"image {found.indices[-1]} of a dataset of {size}")
+    return found
 
 
 def _runtime(value: Any) -> None:

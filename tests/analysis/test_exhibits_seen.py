@@ -12,7 +12,7 @@ from harness.analysis.exhibit import PGD_20, look, pgd_20
 from harness.outputs import Outputs
 
 
-def test_every_analysis_of_the_papers_is_registered():
+def test_every_analysis_is_registered():
     assert set(ANALYSES) == {
         "relationship_score",
         "exclusion_alignment",
@@ -20,6 +20,9 @@ def test_every_analysis_of_the_papers_is_registered():
         "gradient_norm_ratios",
         "overfitting_gap",
         "training_time",
+        "feature_map",
+        "gate_flips",
+        "image_pairs",
     }
 
 

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+import torch
 
 from harness.analysis.exhibit import PGD_20
 from harness.attacks.attack import parse_attack
@@ -14,6 +15,7 @@ from harness.campaign.analysis import _can_be_run, missing, worst_attack
 from harness.data import dataset, load
 from harness.errors import ModelError
 from harness.evaluation.exhibition import Exhibited
+from harness.evaluation.subject import load_subject
 from harness.identity import CLEAN, Measurement
 from harness.store.store import Store
 
@@ -28,7 +30,13 @@ def subjects(stored):
         yield store, Subjects(records, digits, load("digits", "test"), None, stored / "checkpoints")
 
 
-def test_every_analysis_runs_on_a_trained_checkpoint_and_is_stored(stored, harness):
+@pytest.fixture
+def no_umap(monkeypatch):
+    """Its import compiles for seconds."""
+    monkeypatch.setitem(sys.modules, "umap", None)
+
+
+def test_every_analysis_runs_on_a_trained_checkpoint_and_is_stored(stored, harness, no_umap):
     found = harness("analyse", "gated", "--examples", 10, "--workers", 1, "--json")
     (row,) = found.json()
     by_name = {}
@@ -38,13 +46,16 @@ def test_every_analysis_runs_on_a_trained_checkpoint_and_is_stored(stored, harne
 
     assert found.code == 0
     assert (row["name"], row["status"]) == ("gated", "ok")
-    assert len(by_name) == 6
+    assert len(by_name) == 9
     (worst,) = attacks  # the same for all
     assert {*by_name["relationship_score"]} == {"clean", PGD_20.label, worst}
     assert {*by_name["exclusion_alignment"]} == {*by_name["angular_margins"]} == {"clean", worst}
     assert "broke " in by_name["angular_margins"][worst]["note"]
     assert by_name["relationship_score"]["clean"]["values"]["support"] == [2 * 1297]
     assert by_name["relationship_score"]["clean"]["values"]["cosine"][0] > 0.5
+    assert {*by_name["feature_map"]} == {*by_name["gate_flips"]} == {"clean", worst}
+    assert by_name["gate_flips"][worst]["values"]["selects_gate"] == [1, 1]
+    assert by_name["image_pairs"][worst]["values"]["pictures"] == [10]
     (gap,) = by_name["overfitting_gap"].values()
     assert gap["values"]["last_epoch"] == [4]
     assert "held out" in gap["note"]
@@ -191,6 +202,91 @@ def test_the_same_attack_with_another_seed_is_another_worst_one(subjects):
     assert (first.label, again.label) == (first.spec.label, f"{first.spec.label}, seed 1")
 
 
+PAIRS = ("--analysis", "image_pairs", "--examples", 30, "--workers", 1)
+
+
+def test_pairs_of_the_first_24_images_under_the_worst_attack_are_kept(stored, harness, subjects):
+    store, group = subjects
+    record, threat = group.records[1], group.dataset.threat
+    worst = worst_attack(store, group, record, threat, 30)
+    assert harness("analyse", "gated", *PAIRS).code == 0
+    kept = store.gallery("digits", group.data.identity)
+    (pairs,) = store.adversarial(record.digest, images=group.data.identity, threat=threat)
+    pixels = torch.frombuffer(bytearray(pairs.pixels), dtype=torch.uint8).reshape(24, 1, 8, 8)
+    subject = load_subject(record, group.folder, group.dataset)
+    decided = subject.model(pixels.float() / 255).logits.argmax(1)
+    unattacked = subject.model(group.data.batch(0, 24)).logits.argmax(1)
+    labels = group.data.labels[:24]
+    broken = (unattacked == labels) & (decided != labels)
+
+    assert kept.pixels == group.data.images[:24].numpy().tobytes()
+    assert kept.labels == tuple(labels.tolist())
+    assert (kept.indices, kept.shape) == (tuple(range(24)), (1, 8, 8))
+    assert (pairs.attack, pairs.seed) == (worst.spec.label, worst.seed)
+    assert (pairs.indices, pairs.predicted) == (tuple(range(24)), tuple(decided.tolist()))
+    assert pairs.broken == tuple(broken.tolist())
+    evaluated = broken[:10].nonzero()[:, 0].tolist()
+    assert evaluated
+    assert {*evaluated} <= {*worst.broken}  # rounding may mend one
+    assert [one for one in store.problems() if "pictures" in one] == []
+
+
+def test_pairs_are_made_once_and_again_where_they_are_of_another_attack(stored, harness):
+    first = harness("analyse", "plain", *PAIRS)
+    second = harness("analyse", "plain", *PAIRS)
+    with Store.open() as store:
+        (kept,) = store.adversarial()
+        store.record_adversarial(replace(kept, attack="fgsm(of_before)@logits:ce"))
+    renewed = harness("analyse", "plain", *PAIRS)
+    with Store.open(read_only=True) as store:
+        (again,) = store.adversarial()
+
+    assert "nothing to do" not in first.err + renewed.err
+    assert "nothing to do, all of it is stored." in second.err
+    assert first.out == second.out == renewed.out
+    assert replace(again, created="") == replace(kept, created="")
+
+
+def test_a_worse_attack_renews_the_pairs(stored, harness, subjects):
+    store, group = subjects
+    harness("analyse", "plain", *PAIRS)
+    (before,) = store.adversarial()
+    (outcome, *_) = [
+        one
+        for one in store.outcomes(group.records[0].digest)
+        if one.job.attack != CLEAN and one.job.first == 0 and any(one.attacked)
+    ]
+    job = replace(outcome.job, attack=parse_attack("pgd(steps=7)"), seed=3)
+    everything = tuple(outcome.attacked)
+    with Store.open() as opened:
+        opened.record(replace(outcome, job=job, broken=everything, columns={}))
+    harness("analyse", "plain", *PAIRS)
+    (after,) = store.adversarial()
+
+    assert (after.attack, after.seed) == (job.attack.label, 3)
+    assert after.attack != before.attack
+    assert after.pixels != before.pixels
+
+
+def test_where_nothing_is_attacked_there_are_no_pairs_and_it_says_so(stored, harness):
+    found = harness("analyse", "plain", *PAIRS, "--epsilon", "1/9")
+
+    assert found.code == 0
+    assert "not run: no attack is stored for these images" in " ".join(found.out.split())
+    with Store.open(read_only=True) as store:
+        assert store.adversarial() == []
+        assert len(store.datasets()) == 1
+        assert store.gallery("digits", store.datasets()[0].sha256).indices == tuple(range(24))
+
+
+def test_other_analyses_keep_no_pictures(stored, harness):
+    harness("analyse", "plain", *QUICK)
+
+    with Store.open(read_only=True) as store:
+        assert store.adversarial() == []
+        assert store.gallery("digits", store.datasets()[0].sha256) is None
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -220,7 +316,7 @@ def test_an_attack_that_nobody_could_ask_for_here_is_not_the_worst(subjects, cha
         assert worst_attack(opened, group, record, threat, 10) == worst
 
 
-def test_a_model_from_elsewhere_says_what_cannot_be_measured(harness, add):
+def test_a_model_from_elsewhere_says_what_cannot_be_measured(harness, add, no_umap):
     add("foreign")
     found = harness("analyse", "foreign", "--examples", 5, "--workers", 1, "--json")
     (row,) = found.json()
@@ -228,7 +324,7 @@ def test_a_model_from_elsewhere_says_what_cannot_be_measured(harness, add):
 
     assert found.code == 0
     assert all(one["values"] == {} for one in row["measurements"])
-    assert len(notes) == 6
+    assert len(notes) == 9
     assert all(note.startswith("not run: ") for note in notes.values())
     assert "returns no features" in notes["relationship_score"]
 

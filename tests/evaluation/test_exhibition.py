@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from evaluated_subjects import (
 
 from harness.attacks.attack import ATTACKS, parse_attack
 from harness.evaluation.exhibition import WorstAttack, again
+from harness.threat import ThreatModel
 from harness.verification import VerificationError, check_inside
 
 COUNT = 130
@@ -67,6 +69,19 @@ def test_the_same_images_are_broken_as_when_it_was_stored(plain, text):
         f"Seed 0: broke {int(broken.sum())} of {int(right.sum())} images that were right.",
     )
     check_inside(images, view.images, THREAT)
+
+
+@pytest.mark.parametrize("threat", [THREAT, ThreatModel("l2", Fraction(1, 2))])
+def test_the_images_are_there_in_grey_levels_inside_the_ball_too(plain, threat):
+    subject, data = plain
+    images = data.batch(0, 40)
+    worst = WorstAttack(parse_attack("pgd(steps=3)"), 0, ())
+    view = again(worst, subject, images, data.labels[:40], threat)
+    near = (view.pixels.float() / 255 - view.images).abs().amax()
+
+    assert view.pixels.dtype == torch.uint8
+    assert near <= 1.01 / 255
+    check_inside(images, view.pixels.float() / 255, threat)
 
 
 def test_where_nothing_breaks_the_point_of_the_highest_value_is_kept(plain):

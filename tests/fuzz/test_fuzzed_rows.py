@@ -33,7 +33,9 @@ from harness.store import rows, untrusted
 from harness.store.exchange import _MALFORMED
 from harness.store.rows import Images, Run
 from harness.threat import ThreatModel
-from leaderboard.site import render
+from leaderboard import site as site_module
+from leaderboard.material import Material
+from leaderboard.pages import all_drafts
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "leaderboard"))
 from page_reader import read
@@ -251,7 +253,13 @@ def changed(found: dict[str, Any]) -> Finding:
     return replace(finding("D01"), **found)
 
 
+SAME_FOR_ALL = ("reading", "museum", "claims", "studies")
+
+
 def pages_of(boards: list[Any], corruptions: list[Any] | None = None) -> list[str]:
+    """Every page that rows can change."""
     about = corruptions or [corrupted(boards[0].standings[0].checkpoint)]
-    files = render(boards, corruptions=about)
-    return [page.decode() for name, page in files.items() if name.endswith(".html")]
+    drafts = all_drafts(Material(boards=boards, corruptions=about))
+    mine = [draft for draft in drafts if not draft.path.startswith(SAME_FOR_ALL)]
+    files = site_module._render(mine)
+    return [page.decode() for name, page in files.items() if page and name.endswith(".html")]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from synthetic_boards import every_kind
+from browser import CHROMIUM, FLAGS, MISSING, Visitor
+from playwright.sync_api import Browser, sync_playwright
+from synthetic_boards import every_kind, everything
 
 from harness.standings import Board
+from leaderboard.material import Material
 from leaderboard.site import build
 
 
@@ -18,6 +22,38 @@ def boards() -> list[Board]:
 
 
 @pytest.fixture
-def site(boards: list[Board], tmp_path: Path) -> Path:
+def material(boards: list[Board]) -> Material:
+    """What a site of these boards is made of."""
+    return Material(boards=boards, generated="from a test")
+
+
+@pytest.fixture
+def site(material: Material, tmp_path: Path) -> Path:
     """The folder of a site built from `boards`."""
-    return build(boards, tmp_path / "site", generated="from a test").parent
+    return build(material, tmp_path / "site").index.parent
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests of this folder; nothing else here may start Playwright."""
+    if CHROMIUM is None:
+        pytest.skip(MISSING)
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def visitor(browser: Browser) -> Iterator[Visitor]:
+    """Opens pages of files; a test in which one of them complains or calls elsewhere fails."""
+    one = Visitor(browser)
+    yield one
+    one.close()
+    assert one.complaints == []
+
+
+@pytest.fixture(scope="package")
+def browsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a site with every kind of page; only to be looked at."""
+    return build(everything(), tmp_path_factory.mktemp("browsed")).index.parent

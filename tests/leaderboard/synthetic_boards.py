@@ -8,12 +8,14 @@ from fractions import Fraction
 
 import numpy as np
 
+from harness.claims import claims
 from harness.corruptions import MAIN
 from harness.identity import CORRECT, Capabilities, CheckpointRecord, Failure, Finding
 from harness.standings import AttackStanding, Board, Rate, Standing
 from harness.standings.corruptions import Cell, CorruptionStanding, Origin, summary
 from harness.standings.levels import DIAGNOSTICS
 from harness.threat import SEVERITIES, ThreatModel
+from leaderboard.material import Material
 
 DIGITS = ThreatModel("linf", Fraction(1, 5))
 CIFAR = ThreatModel("linf", Fraction(8, 255))
@@ -287,3 +289,10 @@ def every_kind() -> list[Board]:
         board(plain, standing(), masked, amber, added, noisy, failed()),
         board(cifar, threat=CIFAR, dataset="cifar10"),
     ]
+
+
+def everything() -> Material:
+    """A site of every kind of row, with corrupted images and the first published figures."""
+    boards = every_kind()
+    first = boards[0].standings[0].checkpoint
+    return Material(boards=boards, corruptions=[corrupted(first)], claims=claims()[:120])

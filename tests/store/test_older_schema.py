@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from alembic.script import ScriptDirectory
+from small_galleries import ATTACKED, GALLERY
 
 from harness.claims import claims
 from harness.errors import HarnessError
@@ -74,6 +75,8 @@ def full(tmp_path, record_of, outcome_of, plan, failure_of):
         store.record_failure(failure_of(60, 70))
         store.record_finding(finding)
         store.record_measurement(measured)
+        store.record_gallery(GALLERY)
+        store.record_adversarial(ATTACKED)
         store.add_claims(claims()[:3])
     return path
 
@@ -178,6 +181,8 @@ def test_a_finished_database_of_an_older_schema_is_read_and_merged_and_stays_as_
     before = (tmp_path / "finished.db").read_bytes()
     with Store.open(tmp_path / "finished.db", create=False, read_only=True) as store:
         assert len(store.outcomes(DIGEST)) == 5
+        assert store.gallery("digits", IMAGES) is None
+        assert store.adversarial(DIGEST) == []
     with Store.open(tmp_path / "mine.db") as mine, Store.open(full, read_only=True) as complete:
         assert mine.merge(tmp_path / "finished.db").outcomes == 5
         assert mine.merge(path).known == 5

@@ -4,9 +4,11 @@ import sqlite3
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from small_galleries import ATTACKED, GALLERY
 from sqlalchemy import LargeBinary, Text
 
 from harness.errors import HarnessError
@@ -39,6 +41,8 @@ READERS = {
     "failure": ("failures",),
     "finding": ("findings",),
     "measurement": ("measurements",),
+    "gallery": ("gallery",),
+    "adversarial": ("adversarial",),
     "claim": ("claims",),
     "run": ("runs",),
 }
@@ -73,6 +77,8 @@ def whole(tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "results.db"
     with Store.open(path) as store:
         _fill(store)
+        store.record_gallery(replace(GALLERY, images=IMAGES))
+        store.record_adversarial(replace(ATTACKED, checkpoint=DIGEST, images=IMAGES, threat=THREAT))
     return path.read_bytes()
 
 
@@ -90,8 +96,9 @@ def overwrite(path, table, column, value):
 
 
 def read(store, method):
-    found = getattr(store, method)(*((DIGEST,) if method == "outcomes" else ()))
-    return list(found)
+    asked = {"outcomes": (DIGEST,), "gallery": ("digits", IMAGES)}
+    found = getattr(store, method)(*asked.get(method, ()))
+    return [found] if method == "gallery" else list(found)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +144,12 @@ def test_a_value_of_another_type_is_a_sentence_that_names_file_and_table(
         ("checkpoint", "curves", '{"loss": [' + "9" * 400 + "]}"),
         ("checkpoint", "capabilities", '{"classes": 10, "more": 1}'),
         ("checkpoint", "epsilon", "0.5e99999999"),
+        ("gallery", "indices", "[0, 0, 0]"),
+        ("gallery", "shape", "[10000000, 10000000, 10000000]"),
+        ("gallery", "pixels", b"\x00" * 10**7),
+        ("adversarial", "predicted", "[" + "9" * 400 + "]"),
+        ("adversarial", "indices", "[" + "1," * 10**6 + "1]"),
+        ("adversarial", "epsilon", "1/0"),
     ],
 )
 def test_a_value_that_cannot_be_is_a_sentence_at_once(path, table, column, value):
