@@ -6,10 +6,15 @@ LONGEST = 20_000
 """Characters of one text; no field is longer unless somebody wrote the database by hand."""
 
 # Control characters but tab and newline, which move a terminal's cursor and are no HTML; lone
-# surrogates, which no file can hold; and marks that reverse the text after them.
+# surrogates, which no file can hold; code points that are no characters, which HTML forbids; and
+# marks that reverse the text after them.
 _CONTROLS = {*range(32), *range(127, 160), *range(0xD800, 0xE000)} - {9, 10}
+_NO_CHARACTERS = {
+    *range(0xFDD0, 0xFDF0),
+    *(plane + last for plane in range(0, 0x110000, 0x10000) for last in (0xFFFE, 0xFFFF)),
+}
 _REVERSING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
-_UNPRINTABLE = dict.fromkeys(_CONTROLS | _REVERSING, "\ufffd")
+_UNPRINTABLE = dict.fromkeys(_CONTROLS | _NO_CHARACTERS | _REVERSING, "\ufffd")
 
 
 def printable(text: str) -> str:

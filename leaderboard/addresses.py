@@ -32,9 +32,9 @@ def board_page(board: Board, suffix: str = "html") -> str:
     return f"boards/{board_slug(board)}.{suffix}"
 
 
-def checkpoint_page(record: CheckpointRecord, suffix: str = "html") -> str:
-    """The page of a checkpoint, or what lies beside it (`png`)."""
-    return f"checkpoints/{wording.slug(record.name)}.{suffix}"
+def checkpoint_page(record: CheckpointRecord) -> str:
+    """The page of a checkpoint."""
+    return f"checkpoints/{wording.slug(record.name)}.html"
 
 
 def row_id(record: CheckpointRecord) -> str:
@@ -53,8 +53,8 @@ def attack_page(name: str) -> str:
 
 
 def family_page(name: str) -> str:
-    """The page of a family of defenses."""
-    return f"families/{wording.slug(name)}.html"
+    """The page of a family of defenses; families differ by more than capital letters."""
+    return f"families/{wording.slug(name.lower())}.html"
 
 
 def study_page(source: str, place: str) -> str:

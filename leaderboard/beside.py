@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from harness.standings.studies import Cell, Match
 from leaderboard import wording
 from leaderboard.evaluations import AMBER, RED
+from leaderboard.minus import minus
 from leaderboard.printed import figure
+from leaderboard.printed import variant as in_words
 
 
 @dataclass
@@ -83,10 +85,10 @@ class Beside:
     ) -> Beside:
         """The cell of a row with that variant; its remarks are added to those of the table."""
         quoted = f"Quoted by the text from {cell.quoted_from}." if cell.quoted_from else ""
-        texts = [text for text in (*doubted, cell.note, quoted) if text]
+        texts = [text for text in (*doubted, minus(cell.note), quoted) if text]
         return cls(
             printed=figure(cell.printed, cell.unit, cell.spread),
-            variant=cell.variant if cell.variant != variant else "",
+            variant=in_words(cell.variant) if cell.variant != variant else "",
             is_quoted=bool(cell.quoted_from),
             is_doubted=bool(doubted),
             remarks=tuple(remarks.number(text) for text in texts),

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.identity import Finding
-from harness.standings import Standing
-from harness.standings.levels import DIAGNOSTICS, RECOMPUTED, RERUN, TITLES
+from harness.standings import AttackStanding, Standing
+from harness.standings.levels import (
+    CHANCE,
+    DIAGNOSTICS,
+    IN_POINTS,
+    MANY,
+    RECOMPUTED,
+    RERUN,
+    TITLES,
+)
 from leaderboard import wording
+from leaderboard.minus import minus
 
 SHOWN_PROOF = 20
 """Images of a proof that are named; the rest is a number."""
@@ -18,6 +29,12 @@ _UNIONS = {
     "query": "Queries, decisions and noise",
     "transfer": "Transferred attacks",
 }
+_KNOWLEDGE = {
+    "white_box": ("white_box",),
+    "query": ("query", "decision", "none"),
+    "transfer": ("transfer",),
+}
+_FEWER = re.compile(r"\b(breaks?) -(\d+(?:\.\d+)?) points more\b")
 _COLOURED = ("red", "amber", "green")
 
 
@@ -66,16 +83,33 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Union:
-    """What is left of all attacks of one kind."""
+    """What is left of all attacks of one kind.
+
+    `percent` is a dash where none of them attacked every correct image: images that nobody attacked
+    would be counted as not broken. `said` then says what is known.
+    """
 
     name: str
     percent: str
     interval: str
+    said: str
+
+    @classmethod
+    def of(cls, kind: str, standing: Standing) -> Union:
+        """The union of a kind that the standing has."""
+        rate = standing.unions[kind]
+        found = [one for one in standing.attacks if one.knowledge in _KNOWLEDGE[kind]]
+        if found and all(one.robust is None for one in found):
+            return cls(_UNIONS[kind], wording.NOTHING, "", _in_part(found))
+        return cls(_UNIONS[kind], wording.percent(rate), wording.interval(rate), "")
 
 
 @dataclass(frozen=True)
 class DiagnosticRow:
-    """One diagnostic of a row. `colour` is empty where it was not run: that is never green."""
+    """One diagnostic of a row. `colour` is empty where it was not run: that is never green.
+
+    `chance` says why a value beyond a threshold has a milder state, where that can be told.
+    """
 
     id: str
     title: str
@@ -83,6 +117,7 @@ class DiagnosticRow:
     colour: str
     basis: str
     value: str
+    chance: str
     threshold: str
     note: str
     images: str
@@ -102,9 +137,10 @@ class DiagnosticRow:
             state=finding.state.replace("_", " "),
             colour=finding.state if was_run else "",
             basis="before the adaptive attacks" if is_stale else "",
-            value=wording.NOTHING if finding.value is None else f"{finding.value:.4g}",
+            value=wording.NOTHING if finding.value is None else minus(f"{finding.value:.4g}"),
+            chance=_chance(finding),
             threshold=finding.threshold,
-            note=finding.note or ("" if was_run else "no reason is stored"),
+            note=_note(finding.note) or ("" if was_run else "no reason is stored"),
             images=wording.plural(len(finding.proof), "image") if finding.proof else "",
             proof=f"{shown}, …" if rest else shown,
         )
@@ -113,14 +149,18 @@ class DiagnosticRow:
     def missing(cls, identity: str) -> DiagnosticRow:
         """The row of a diagnostic of which nothing is stored."""
         note = "nothing is stored: it was never asked for on this row"
-        return cls(identity, _title(identity), "not run", "", "", wording.NOTHING, "", note, "", "")
+        return cls(
+            *(identity, _title(identity), "not run", "", ""),
+            *(wording.NOTHING, "", "", note, "", ""),
+        )
 
 
 @dataclass(frozen=True)
 class Evidence:
     """The part of an evaluation that says how hard somebody tried and what looked wrong.
 
-    `diagnostics` is empty where none was ever run; `command` runs what is missing, if anything is.
+    `diagnostics` is empty where none was ever run; `caution` says how few images bear on their
+    thresholds; `command` runs what is missing, if anything is.
     """
 
     level: Level
@@ -129,6 +169,7 @@ class Evidence:
     verdict: Verdict
     diagnostics: tuple[DiagnosticRow, ...]
     summary: str
+    caution: str
     command: str
 
     @classmethod
@@ -137,14 +178,11 @@ class Evidence:
         return cls(
             level=Level.of(standing),
             lacking=standing.lacking,
-            unions=tuple(
-                Union(name, wording.percent(rate), wording.interval(rate))
-                for kind, name in _UNIONS.items()
-                if (rate := standing.unions.get(kind)) is not None
-            ),
+            unions=tuple(Union.of(kind, standing) for kind in _UNIONS if kind in standing.unions),
             verdict=Verdict.of(standing),
             diagnostics=tuple(_diagnostics(standing)),
             summary=_summary(standing),
+            caution=_caution(standing),
             command=wording.diagnose(standing) if standing.verdict.counts["not_run"] else "",
         )
 
@@ -168,6 +206,49 @@ def _summary(standing: Standing) -> str:
     examples = max((finding.examples for finding in standing.findings), default=0)
     images = f", on up to {wording.plural(examples, 'image')}" if examples else ""
     return f"{len(DIAGNOSTICS)} diagnostics: {states}{images}"
+
+
+def _caution(standing: Standing) -> str:
+    """Where any finding rests on fewer correct images than thresholds in points stand on alone."""
+    few = [
+        finding
+        for finding in standing.findings
+        if finding.state in _COLOURED and finding.diagnostic in IN_POINTS
+        if finding.examples * standing.clean.fraction < MANY
+    ]
+    if not few:
+        return ""
+    return (
+        f"Where fewer than {MANY} images are right as they are, as here, a threshold in points "
+        "between two attacks counts only if the exact one-sided test on the images where they "
+        f"differ rejects chance at {100 * CHANCE:g} % too. So a value above its threshold "
+        "can be green."
+    )
+
+
+def _chance(finding: Finding) -> str:
+    """Empty unless the value is above a threshold in points that its state does not admit."""
+    if finding.state not in {"green", "amber"} or finding.value is None:
+        return ""
+    amber, red = IN_POINTS.get(finding.diagnostic, (math.inf, math.inf))
+    if not finding.value > (red if finding.state == "amber" else amber):
+        return ""
+    return f"not beyond chance on {wording.plural(finding.examples, 'image')}"
+
+
+def _note(text: str) -> str:
+    return minus(_FEWER.sub(r"\1 \2 points fewer", text))
+
+
+def _in_part(attacks: Sequence[AttackStanding]) -> str:
+    """What attacks did of which none attacked every correct image."""
+    most = max(attacks, key=lambda one: one.broken)
+    are_later = all(one.population.startswith("survivors:") for one in attacks)
+    whom = "only survivors of an earlier stage were" if are_later else "not every correct image was"
+    broken, attacked = wording.count(most.broken), wording.count(most.attacked)
+    if not most.broken:
+        return f"{whom} attacked: none was broken"
+    return f"{whom} attacked: at most {broken} of {attacked} broken by one attack"
 
 
 def _title(identity: str) -> str:

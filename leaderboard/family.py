@@ -98,7 +98,8 @@ def _told_of(row: Standing) -> object:
     return (
         *(record.name, record.defense, record.seed, record.architecture, record.scale_mark),
         *(record.kind, record.training.get("collapsed_at"), row.dataset, row.images, row.threat),
-        *(row.examples, row.clean, row.robust, row.adaptive_gap, wording.evidence(row)),
+        *(row.examples, row.clean, row.robust, row.adaptive_gap, row.is_adaptive),
+        wording.evidence(row),
     )
 
 

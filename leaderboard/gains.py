@@ -77,20 +77,14 @@ class Gain:
     @property
     def points(self) -> str:
         """The difference in percentage points, with its sign."""
-        return signed(self.difference)
+        return wording.signed_points(self.difference)
 
     @property
     def interval_points(self) -> str:
         """Its interval in percentage points, from low to high."""
         if self.interval is None:
             return wording.NOTHING
-        return f"{signed(self.interval[0])} to {signed(self.interval[1])}"
-
-
-def signed(difference: float) -> str:
-    """A difference of two fractions in points, with a real minus; zero has no sign."""
-    points = round(100 * difference, 1)
-    return f"{points:+.1f}".replace("-", "−") if points else "0.0"
+        return " to ".join(map(wording.signed_points, self.interval))
 
 
 def _interval(here: int, there: int, images: int) -> tuple[float, float] | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
@@ -37,13 +38,22 @@ class StoreArchive:
         """
         if not standing.examples:
             return None
+        try:
+            return insight(self._store, standing, self._labels_of(standing))
+        except HarnessError:
+            return None
+
+    def known(self, standing: Standing) -> str:
+        """A digest of the known classes of the images that the row counts."""
+        labels = self._labels_of(standing)
+        said = [labels.get(image) for image in range(standing.examples)]
+        return hashlib.sha256(repr(said).encode()).hexdigest()
+
+    def _labels_of(self, standing: Standing) -> Mapping[int, int]:
         key = (standing.dataset, standing.images)
         if key not in self._labels:
             self._labels[key] = known_labels(self._store, *key)
-        try:
-            return insight(self._store, standing, self._labels[key])
-        except HarnessError:
-            return None
+        return self._labels[key]
 
     def measurements(self, record: CheckpointRecord) -> Sequence[Measurement]:
         """What analyses measured on a checkpoint."""
@@ -70,6 +80,7 @@ def gather(store: Store, *, generated: str = "") -> Material:
     """Everything that a site of this store shows."""
     said = texts()
     found = read_boards(store)
+    shown = {row.checkpoint.name for one in found for row in one.board.standings}
     return Material(
         boards=tuple(one.board for one in found),
         corruptions=corruption_standings(store),
@@ -79,5 +90,6 @@ def gather(store: Store, *, generated: str = "") -> Material:
         stamps=store.stamps(),
         texts=said,
         archive=StoreArchive(store),
+        waiting=tuple(one for one in store.checkpoints() if one.name not in shown),
         generated=generated,
     )

@@ -12,7 +12,7 @@ from leaderboard.charts import Chart
 from leaderboard.evaluations import RED
 from leaderboard.family import Key, Kin, group_key
 from leaderboard.frame import Frame, Link
-from leaderboard.gains import Gain, gain_chart, signed
+from leaderboard.gains import Gain, gain_chart
 from leaderboard.material import Material
 
 
@@ -174,7 +174,9 @@ def _seeds(found: Kin, one: Comparison, frame: Frame) -> Iterator[Seed]:
             baseline=one.baseline if other else "",
             baseline_robust=wording.percent(other.robust) if other else wording.NOTHING,
             baseline_href=found.link(other, frame.root).href if other else "",
-            difference=signed(row.robust.fraction - lost) if is_paired else wording.NOTHING,
+            difference=wording.signed_points(row.robust.fraction - lost)
+            if is_paired
+            else wording.NOTHING,
         )
 
 

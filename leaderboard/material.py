@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
 
 class Archive(Protocol):
-    """What is read only for a page that is drawn anew."""
+    """What is read only for a page that is drawn anew, and what is cheap enough to ask for all."""
 
     def insight(self, standing: Standing) -> Insight | None:
         """Classes, confusion, history: what is derived from the bits of one row."""
+
+    def known(self, standing: Standing) -> str:
+        """What changes with the known classes of a row's images: other checkpoints tell them."""
 
     def measurements(self, record: CheckpointRecord) -> Sequence[Measurement]:
         """What analyses measured on a checkpoint."""
@@ -44,6 +47,10 @@ class Empty:
 
     def insight(self, standing: Standing) -> None:
         """Nothing."""
+
+    def known(self, standing: Standing) -> str:  # noqa: ARG002
+        """Nothing."""
+        return ""
 
     def measurements(self, record: CheckpointRecord) -> tuple[Measurement, ...]:  # noqa: ARG002
         """Nothing."""
@@ -72,6 +79,7 @@ class Material:
         stamps: by digest of a function, a text that changes when anything stored about it does.
         texts: what the harness says of its defenses, attacks and diagnostics.
         archive: reads what is heavy.
+        waiting: checkpoints that are on no board: nothing attacked them yet.
         generated: when and from what, as text for the footer; part of the bytes.
         only: slug of the board that everything was cut down to; empty for the whole.
     """
@@ -84,6 +92,7 @@ class Material:
     stamps: Mapping[str, str] = field(default_factory=dict)
     texts: Texts = field(default_factory=texts)
     archive: Archive = field(default_factory=Empty)
+    waiting: Sequence[CheckpointRecord] = ()
     generated: str = ""
     only: str = ""
 
@@ -94,14 +103,15 @@ class Material:
             HarnessError: no board or several are meant.
         """
         slugs = {board_slug(board): board.dataset for board in self.boards}
-        fitting = [slug for slug, dataset in slugs.items() if text in {slug, dataset}]
+        wanted = text.strip().lower()
+        fitting = [s for s, dataset in slugs.items() if wanted in {s, dataset.lower()}]
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
             raise HarnessError(
                 f"'{text}' has {len(fitting)} boards: choose one of {', '.join(sorted(fitting))}."
             )
-        raise unknown_name("board", text, slugs)
+        raise unknown_name("board", text, {*slugs, *slugs.values()})
 
     def cut_down_to(self, slug: str) -> Material:
         """The part of it that one board needs."""
@@ -116,5 +126,6 @@ class Material:
                 for one in self.comparisons
                 if any(row in board.standings for board in kept for row in one.standings)
             ],
+            waiting=(),
             only=slug,
         )

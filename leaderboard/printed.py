@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from harness.identity import Claim
 from harness.standings.studies import impossible
 from leaderboard import wording
+from leaderboard.minus import minus
 
 SOURCES: Mapping[str, str] = {
     "ancra_iclr": "ANCRA: asymmetric negative contrast and reverse attention, ICLR submission",
@@ -29,6 +30,9 @@ _KNOWLEDGE = {
     "none": "",
     "unspecified": "not stated",
 }
+
+_NAMES = {"relative_to", "mean_of", "source_model"}
+"""Settings whose values are names of defenses or attacks, which keep their underscores."""
 
 Doubts = Mapping[Claim, tuple[str, ...]]
 """Why a figure cannot be what the strongest attack leaves, by figure."""
@@ -71,7 +75,22 @@ def knowledge(name: str) -> str:
 def figure(digits: str, unit: str, spread: str = "") -> str:
     """The digits as printed, with the printed error and the unit unless it is percent."""
     parts = (digits, f"± {spread}" if spread else "", _UNITS.get(unit, unit))
-    return " ".join(part for part in parts if part)
+    return minus(" ".join(part for part in parts if part))
+
+
+def variant(text: str) -> str:
+    """The settings of a figure in words: `relative_to=trades` is `relative to trades`."""
+    return ", ".join(map(_setting, text.split(","))) if text else ""
+
+
+def _setting(text: str) -> str:
+    key, is_set, value = text.partition("=")
+    if not is_set:
+        return plain(key)
+    if len(key) == 1:
+        return f"{key} = {value}"
+    said = value.replace("+", ", ") if key in _NAMES else plain(value) or value
+    return f"{plain(key)} {said}"
 
 
 @dataclass(frozen=True)
@@ -108,8 +127,8 @@ class Figure:
             attack=attack(claim.attack, claim.attack_iterations) or wording.NOTHING,
             knowledge=knowledge(claim.knowledge) or wording.NOTHING,
             epsilon=" ".join((claim.norm, claim.epsilon)).strip() or wording.NOTHING,
-            variant=claim.variant,
+            variant=variant(claim.variant),
             printed=figure(claim.printed, claim.unit, claim.spread),
             doubt=" ".join(reasons),
-            remarks="; ".join(part for part in (claim.note, quoted) if part),
+            remarks="; ".join(part for part in (minus(claim.note), quoted) if part),
         )

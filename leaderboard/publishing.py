@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ MANIFEST = ".robust-harness-site.json"
 
 _LOCK = ".robust-harness-site.lock"
 # What a manifest may name. Anything else in it was not written here and is left alone.
-_OURS = re.compile(r"(?:[a-z]+/)?[a-z0-9][a-z0-9._~-]*\.(?:html|css|js|png|csv|json|db)")
+_OURS = re.compile(r"(?:[a-z]+/)?[a-z0-9~][a-z0-9._~-]*\.(?:html|css|js|png|csv|json|db)")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def publish(
         The manifest as it is now.
 
     Raises:
-        HarnessError: a foreign file lies under a name of ours.
+        HarnessError: a foreign file lies under a name of ours, or a folder is a link.
         OSError: the folder cannot be written or the disk is full.
     """
     ours = {name for name, known in earlier.files.items() if known.sha256}
@@ -122,6 +122,7 @@ def publish(
             f"'{folder / foreign[0]}' is there already and was not written by this program. "
             "Choose another folder for the site, or move that file away."
         )
+    _check_folders(folder, {*files, *ours})
     written = {name: Written(facts[name], _sha256(files.get(name))) for name in made}
     # Named before they exist: a build that is killed half-way leaves nothing it would call foreign.
     kept = {name: written[name] for name in files}
@@ -136,6 +137,16 @@ def publish(
     manifest = Manifest({**stay, **written}, only)
     _write_manifest(folder, manifest)
     return manifest
+
+
+def _check_folders(folder: Path, names: Iterable[str]) -> None:
+    """Nothing is written or removed through a link to elsewhere."""
+    for below in sorted({Path(name).parent for name in names}):
+        if (folder / below).is_symlink() and below != Path():
+            raise HarnessError(
+                f"'{folder / below}' is a link to elsewhere: remove it, or choose another folder "
+                "for the site."
+            )
 
 
 def _sha256(content: bytes | None) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
-import harness.standings
+import harness
 from harness.errors import HarnessError
 from harness.printable import printable
 from leaderboard import addresses
@@ -19,7 +19,7 @@ from leaderboard.pages import Draft, all_drafts
 from leaderboard.publishing import Manifest, held, is_unchanged, publish, read_manifest
 
 _HERE = Path(__file__).parent
-_CODE = (_HERE, Path(harness.standings.__file__).parent)
+_CODE = (_HERE, Path(harness.__file__).parent)
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,30 @@ def render(material: Material) -> dict[str, bytes]:
     return {path: content for path, content in made.items() if content is not None}
 
 
+def differing(material: Material, folder: Path) -> list[str]:
+    """Files of a written site that are not what the material gives when it is drawn again.
+
+    A site of one board is compared with what that board gives. The copy of the database is left
+    out: whoever asks has the rows.
+
+    Raises:
+        HarnessError: the site was cut down to a board that the material does not have.
+    """
+    only = read_manifest(folder).only
+    if only:
+        material = material.cut_down_to(material.slug_of(only))
+    drafts = [draft for draft in all_drafts(material) if draft.path != addresses.DATABASE]
+    made = _render([*_static(), *_ordered(drafts)])
+    return [path for path, content in made.items() if _read(folder / path) != content]
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
 def _render(drafts: Iterable[Draft]) -> dict[str, bytes | None]:
     """What the drafts give; None for one that turns out to be no file."""
     environment = _environment()
@@ -114,7 +138,7 @@ def _digest(draft: Draft) -> str:
 
 @cache
 def code_digest() -> str:
-    """Of everything that turns rows into bytes: another version draws every page anew."""
+    """Of all code: numbers pass through many modules, and another version draws every page anew."""
     found = hashlib.sha256()
     for folder in _CODE:
         for path in sorted(folder.rglob("*")):

@@ -8,6 +8,7 @@ rows say.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -91,6 +92,25 @@ class Texts:
         return {name: text.base for name, text in self.defenses.items() if text.base}
 
 
+_CODE = r"(?:RA-S|A)\d+"
+_CODES = re.compile(rf" \({_CODE}(?:, {_CODE})*\)$")
+_INTERNAL = re.compile(r"(?:^|; )[a-z_]+\.md\b[^;]*")
+
+
+def without_codes(meaning: str) -> str:
+    """A description without the codes of internal documents at its end, such as `(A4, A11)`."""
+    return _CODES.sub("", meaning)
+
+
+def published(source: str) -> str:
+    """A source without references to internal documents; empty where there is no other."""
+    return _INTERNAL.sub("", source).removeprefix("; ")
+
+
+def _diagnostic(entry: Mapping[str, str]) -> DiagnosticText:
+    return DiagnosticText(**{**entry, "source": published(entry["source"])})
+
+
 @cache
 def texts() -> Texts:
     """What belongs to this version."""
@@ -98,10 +118,10 @@ def texts() -> Texts:
     return Texts(
         defenses={entry["name"]: DefenseText(**entry) for entry in found["defenses"]},
         attacks={entry["name"]: AttackText(**entry) for entry in found["attacks"]},
-        diagnostics={entry["id"]: DiagnosticText(**entry) for entry in found["diagnostics"]},
+        diagnostics={entry["id"]: _diagnostic(entry) for entry in found["diagnostics"]},
         exhibits={entry["name"]: ExhibitText(**entry) for entry in found["exhibits"]},
         protocols=found["protocols"],
         analyses=found["analyses"],
-        surfaces=found["surfaces"],
+        surfaces={name: without_codes(text) for name, text in found["surfaces"].items()},
         losses=found["losses"],
     )

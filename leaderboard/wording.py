@@ -211,6 +211,11 @@ def reproduce(standing: Standing) -> str:
     return _command("eval", name, options)
 
 
+def evaluate(record: CheckpointRecord) -> str:
+    """The command that attacks a checkpoint for the first time, for a POSIX shell."""
+    return _command("eval", record.name, ["--adaptive"])
+
+
 def diagnose(standing: Standing) -> str:
     """The command that runs the diagnostics that this row lacks, for a POSIX shell."""
     return _command("diagnose", standing.checkpoint.name, _where(standing))

@@ -5,9 +5,10 @@ from fractions import Fraction
 
 import pytest
 
-from harness.campaign.diagnosis import _current
+from harness.campaign.diagnosis import _current, _is_measured
 from harness.diagnostics.examination import RowFacts
-from harness.identity import Finding
+from harness.identity import Capabilities, CheckpointRecord, Finding
+from harness.store.store import Store
 from harness.threat import ThreatModel
 
 GAP = Finding(
@@ -37,3 +38,28 @@ def test_without_a_measured_gap_nothing_is_thrown_away():
     assert _current(STORED, ROW) == STORED
     unknown = [*STORED, replace(GAP, value=None, state="not_run")]
     assert _current(unknown, ROW) == unknown
+
+
+@pytest.mark.parametrize(
+    ("diagnostic", "before", "now", "stays"),
+    [
+        ("D05", "green", "not_run", True),
+        ("D05", "green", "red", False),
+        ("D05", "not_run", "not_run", False),
+        ("D06", "green", "not_run", True),
+        ("D20", "green", "not_run", False),
+    ],
+)
+def test_what_cannot_be_run_now_does_not_replace_what_was_measured(
+    tmp_path, diagnostic, before, now, stays
+):
+    known = CheckpointRecord(
+        *("any", GAP.checkpoint, "trained", "digits", GAP.threat, "w", "e" * 64, Capabilities(10))
+    )
+    with Store.open(tmp_path / "x.db") as store:
+        store.add_checkpoint(known)
+        store.record_finding(replace(GAP, diagnostic=diagnostic, state=before))
+        later = replace(GAP, diagnostic=diagnostic, state=now, value=None)
+        assert _is_measured(store, later) is stays
+        assert not _is_measured(store, replace(later, diagnostic="I5"))
+        assert not _is_measured(store, replace(later, dataset="cifar10"))

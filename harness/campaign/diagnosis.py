@@ -8,7 +8,7 @@ from harness.campaign.pieces import run_pieces
 from harness.campaign.pool import pool_of
 from harness.campaign.request import Provenance, Report, Subjects
 from harness.catalogue import DEFENSES
-from harness.diagnostics.diagnostic import DIAGNOSTICS
+from harness.diagnostics.diagnostic import DIAGNOSTICS, NOT_RUN
 from harness.diagnostics.examination import RowFacts
 from harness.errors import unknown_name
 from harness.evaluation.examine import Diagnosis, diagnose, missing
@@ -68,8 +68,25 @@ def diagnose_all(
             failures.append(found)
         else:
             for finding in found:
-                store.record_finding(finding)
+                if not _is_measured(store, finding):
+                    store.record_finding(finding)
     return failures
+
+
+def _is_measured(store: Store, finding: Finding) -> bool:
+    """Whether what could not be run now was measured before, and that still holds.
+
+    Surrogates may be missing here that another machine had. What is about the row is another
+    matter: its numbers may have changed.
+    """
+    if finding.state != NOT_RUN or _is_about_the_row(finding):
+        return False
+    stored = store.findings(finding.checkpoint, images=finding.images, threat=finding.threat)
+    return any(
+        (one.diagnostic, one.dataset) == (finding.diagnostic, finding.dataset)
+        and one.state != NOT_RUN
+        for one in stored
+    )
 
 
 def check_ids(wanted: Sequence[str]) -> tuple[str, ...]:
@@ -142,12 +159,12 @@ def _current(stored: Sequence[Finding], row: RowFacts) -> list[Finding]:
         return list(stored)
     if abs(gap.value - 100 * (row.standard - row.robust)) < 1e-6:
         return list(stored)
-    about = {"row", "heads"}
-    return [
-        one
-        for one in stored
-        if one.diagnostic not in DIAGNOSTICS or DIAGNOSTICS[one.diagnostic].needs not in about
-    ]
+    return [one for one in stored if not _is_about_the_row(one)]
+
+
+def _is_about_the_row(one: Finding) -> bool:
+    known = one.diagnostic in DIAGNOSTICS
+    return known and DIAGNOSTICS[one.diagnostic].needs in {"row", "heads"}
 
 
 def _rows(store: Store, subjects: Subjects, threat: ThreatModel) -> list[Standing]:

@@ -34,7 +34,8 @@ def merge(file: Path, db: str | None, device: str, quiet: bool, verbose: bool) -
     click.echo(
         f"{file}: {len(found.checkpoints)} new checkpoints, {found.outcomes} new outcomes, "
         f"{found.known} known already, {found.failures} failures, {found.findings} findings, "
-        f"{found.measurements} measurements, {found.claims} claims."
+        f"{found.measurements} measurements, {found.claims} claims, {found.galleries} galleries, "
+        f"{found.adversarial} sets of adversarial pictures."
     )
 
 
@@ -158,7 +159,7 @@ def _audited(
     store: Store, data_dir: Path | None, site: Path | None, *, is_sound: bool
 ) -> list[str]:
     """What files, derived numbers and pages say."""
-    from harness.audit import file_problems, number_problems, page_problems
+    from harness.audit import drawing_problems, file_problems, number_problems, page_problems
     from harness.standings import boards
     from harness.standings.corruptions import corruption_standings
 
@@ -169,7 +170,10 @@ def _audited(
         found = boards(store)
         problems += number_problems(store, found, corruption_standings(store))
         if site is not None:
+            from leaderboard.gathering import gather
+
             problems += page_problems(site, found)
+            problems += drawing_problems(site, gather(store))
     return problems
 
 

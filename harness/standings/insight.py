@@ -12,15 +12,13 @@ from itertools import compress
 
 import numpy as np
 
+from harness.identity import PICTURES
 from harness.standings.decided import NOBODY, Classes, Decided, broken_of, classes_of, decided
 from harness.standings.history import Drop, history, rate_of
 from harness.standings.values import Rate, Standing
 from harness.store.store import Store
 
 __all__ = ["ClassStanding", "Drop", "Insight", "insight", "known_labels"]
-
-SHOWN = 24
-"""Of so many first images it is told which attacks broke each: those that pages show."""
 
 MOST_CLASSES = 1000
 """A dataset or a checkpoint may claim any number of classes; images of further ones are unknown."""
@@ -52,7 +50,7 @@ class Insight:
         unknown: images that `confusion` leaves out, since nobody knows their class or the
             decision was not recorded.
         history: the clean accuracy, every date at which the union fell, and the last date.
-        broken_by: for the first `SHOWN` images, labels of the attacks that broke each, in plan
+        broken_by: for the first `PICTURES` images, labels of the attacks that broke each, in plan
             order; an image that is misclassified as it is, is absent.
     """
 
@@ -148,7 +146,7 @@ def _confusion(found: Decided, truth: Classes, classes: int) -> Classes:
 
 
 def _broken_by(found: Decided) -> dict[int, tuple[str, ...]]:
-    lost = found.lost[:, :SHOWN].T
+    lost = found.lost[:, :PICTURES].T
     return {
         image: tuple(dict.fromkeys(compress(found.labels, broke)))
         for image, broke in enumerate(lost)

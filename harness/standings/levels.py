@@ -58,6 +58,37 @@ EXCUSED = frozenset({"D21", "D24", "I5"})
 BARRING = ("D04", "D05", "D06", "D07")
 RECOMPUTED = ("D04", "D05", "D06")
 
+MANY = 500
+"""Images that are right without an attack, from which on thresholds in points need no test.
+
+On fewer, a threshold of `IN_POINTS` counts only where the exact one-sided test at `CHANCE` on the
+images that the two attacks disagree about rejects too. A test compares all three with the
+diagnostics, which need PyTorch.
+"""
+
+CHANCE = 0.01
+
+IN_POINTS: Mapping[str, tuple[float, float]] = {
+    "D01": (0.5, 100.0),
+    "D02": (0.5, 2.0),
+    "D03": (0.5, 2.0),
+    "D04": (0.2, 1.0),
+    "D05": (0.3, 1.0),
+    "D06": (0.0, 0.5),
+    "D08": (0.3, 1.0),
+    "D13": (1.0, 3.0),
+    "D14": (3.0, 6.0),
+    "D15": (0.5, 2.0),
+    "D20": (1.0, 5.0),
+    "D22": (0.3, 1.0),
+    "I3": (0.0, 0.0),
+}
+"""Amber and red of diagnostics that compare two sets of broken images, in percentage points.
+
+Of a value above one of them whose state is milder, the test could not tell the points from chance.
+Where a diagnostic compares with several, the largest stand here: above them all of it is so.
+"""
+
 RERUN = "E4"
 """Id under which the agreement of an independent re-run is stored as a finding."""
 

@@ -32,7 +32,7 @@ def read_stamps(connection: Connection) -> dict[str, str]:
 
     Outcomes are never renewed: their number, greatest id and newest date tell. Rows of all other
     tables are, so they are read whole, pictures apart, which count by their length. What is said
-    of the attacks and the test images of its outcomes is part of it.
+    of the attacks and the test images of its outcomes, and the pictures of these, are part of it.
     """
     function = schema.function.c
     names = connection.execute(select(function.id, function.digest))
@@ -77,14 +77,24 @@ def _counted(connection: Connection) -> Iterator[Fact]:
 
 
 def _described(connection: Connection) -> Iterator[Fact]:
-    """What is said of the attacks and the images that outcomes name."""
+    """What is said of the attacks and the images that outcomes name, and what is shown of these."""
     said = [_by_id(connection, table) for table in (schema.attack, schema.images)]
+    shown = _pictures(connection)
     table = schema.outcome.c
     named = (table.function_id, table.attack_id, table.images_id)
     for number, *ids in connection.execute(select(*named).distinct().order_by(*named)):
-        yield number, [known.get(one) for known, one in zip(said, ids, strict=True)]
+        named_by = [known.get(one) for known, one in zip(said, ids, strict=True)]
+        yield number, (named_by, shown.get(ids[-1]))
 
 
 def _by_id(connection: Connection, table: Table) -> dict[int, Any]:
     values = [_plain(column) for column in table.c if column.name != "id"]
     return {number: rest for number, *rest in connection.execute(select(table.c.id, *values))}
+
+
+def _pictures(connection: Connection) -> dict[int, Any]:
+    """By id of the test images, the row of the pictures that are kept of them."""
+    table = schema.gallery
+    values = [_plain(column) for column in table.c if column.name not in {"id", "images_id"}]
+    found = connection.execute(select(table.c.images_id, *values))
+    return {number: rest for number, *rest in found}

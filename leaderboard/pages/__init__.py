@@ -20,7 +20,8 @@ class Draft:
     Args:
         path: relative to the site's folder, from `addresses`.
         facts: everything that its bytes follow from, as plain values whose `repr` says all; what
-            is read from the archive is covered by the stamp of its checkpoint.
+            is read from the archive is covered by the stamp of its checkpoint and by what it says
+            is `known`.
         make: the typed page object, or the bytes of the file where `template` is empty; None for
             no file after all. Called only if the facts changed.
         template: in `templates/`.

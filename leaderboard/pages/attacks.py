@@ -12,6 +12,7 @@ from leaderboard.evaluations import Fact
 from leaderboard.frame import Frame, Link
 from leaderboard.material import Material
 from leaderboard.pages import Draft, page
+from leaderboard.panels.transfer import digits_of
 from leaderboard.tallies import Tally, Use, uses_by_attack, ways
 
 
@@ -23,9 +24,10 @@ def attacks(material: Material) -> Iterator[Draft]:
     links = addresses.evaluation_links(material.boards)
     context = Context(material, links, _names(material))
     everything = [(name, found.get(name, ()), _text(material, name)) for name in names]
-    overview = partial(AttacksPage.of, material, everything)
-    sums = [(name, Tally.of(uses), len(ways(uses)), text) for name, uses, text in everything]
-    facts = (sums, _rows(material), material.generated)
+    idle = [name for name, uses, _ in everything if uses and Tally.of(uses).lost == 0]
+    lines = tuple(AttackInShort.of(*one) for one in everything)
+    facts = (lines, idle, _rows(material), material.generated)
+    overview = partial(AttacksPage.of, material, lines, idle)
     yield Draft(addresses.ATTACKS, facts, overview, "attacks.html")
     for name, uses, text in everything:
         mine = {key: links[key] for key in {(use.slug, use.checkpoint) for use in uses}}
@@ -47,8 +49,7 @@ def _rows(material: Material) -> int:
 
 def _names(material: Material) -> Mapping[str, str]:
     """Checkpoints by the start of their digest, as surrogates name them."""
-    rows = (row for board in material.boards for row in board.standings)
-    return {row.checkpoint.digest[:12]: row.checkpoint.name for row in rows}
+    return {digits: name for digits, (name, _) in digits_of(material.boards).items()}
 
 
 @dataclass(frozen=True)
@@ -103,16 +104,13 @@ class AttacksPage:
 
     @classmethod
     def of(
-        cls,
-        material: Material,
-        everything: Sequence[tuple[str, Sequence[Use], tuple[str, str, str]]],
+        cls, material: Material, lines: tuple[AttackInShort, ...], idle: Sequence[str]
     ) -> AttacksPage:
         """The page of all attacks."""
-        run = [(name, uses) for name, uses, _ in everything if uses]
-        idle = [name for name, uses in run if Tally.of(uses).lost == 0]
+        run = sum(line.is_run for line in lines)
         return cls(
-            attacks=tuple(AttackInShort.of(*one) for one in everything),
-            summary=f"{len(run)} of {wording.plural(len(everything), 'attack')} ran on "
+            attacks=lines,
+            summary=f"{run} of {wording.plural(len(lines), 'attack')} ran on "
             f"{wording.plural(_rows(material), 'row')}",
             idle=", ".join(idle),
             frame=Frame.of(addresses.ATTACKS, generated=material.generated),
@@ -148,7 +146,7 @@ class AttackPage:
                 *(_sums(uses) if uses else ()),
             ),
             ways=tuple(context.way(n, way, frame) for n, way in enumerate(ways(uses), start=1)),
-            lowered=tuple(Link(use.checkpoint, context.href(use, frame)) for use in last),
+            lowered=tuple(dict.fromkeys(Link(u.checkpoint, context.href(u, frame)) for u in last)),
             has_transfer=any(use.surrogate for use in uses),
             frame=frame,
         )

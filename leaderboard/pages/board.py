@@ -115,7 +115,6 @@ class BoardPage:
     json: str
     database: str
     database_says: str
-    reading: str
     pictures: BoardPictures
     frame: Frame
 
@@ -137,7 +136,6 @@ class BoardPage:
             json=frame.root + addresses.board_page(one, "json"),
             database=frame.root + whole.database if whole.database else "",
             database_says=whole.says,
-            reading=frame.root + addresses.READING,
             pictures=board_pictures(material, one),
             frame=frame,
         )

@@ -30,18 +30,41 @@ def checkpoint(material: Material) -> Iterator[Draft]:
     for one in material.corruptions:
         corrupted.setdefault(addresses.checkpoint_page(one.checkpoint), []).append(one)
     names = digits_of(material.boards)
+    twins = _twins(material.boards)
     for path, found in addresses.by_checkpoint(material.boards).items():
         record = found[0][1].checkpoint
         stamp = material.stamps.get(record.digest, "")
         standings = [standing for _, standing in found]
         sources = {d: names[d] for d in sorted(_mentioned(standings)) if d in names}
-        facts = (standings, corrupted.get(path, []), sources, stamp, material.generated)
-        make = partial(CheckpointPage.of, material, path, found, corrupted.get(path, []), sources)
+        known = [material.archive.known(standing) for standing in standings]
+        same = sorted(twins[record.digest] - {(record.name, path)})
+        facts = (
+            standings,
+            corrupted.get(path, []),
+            sources,
+            stamp,
+            known,
+            same,
+            material.generated,
+        )
+        make = partial(
+            CheckpointPage.of, material, path, found, corrupted.get(path, []), sources, same
+        )
         yield Draft(path, facts, make, "checkpoint.html")
         for number, standing in enumerate(standings, start=1):
             sheet = addresses.sheet(record, number)
             place = (standing.dataset, standing.images, standing.threat, record.digest, stamp)
             yield Draft(sheet, place, partial(_sheet, material, standing))
+
+
+def _twins(boards: Sequence[Board]) -> Mapping[str, set[tuple[str, str]]]:
+    """By digest of a function, the name and page of every checkpoint that is this function."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for board in boards:
+        for row in board.standings:
+            one = (row.checkpoint.name, addresses.checkpoint_page(row.checkpoint))
+            found.setdefault(row.checkpoint.digest, set()).add(one)
+    return found
 
 
 def _mentioned(standings: Sequence[Standing]) -> set[str]:
@@ -73,6 +96,7 @@ class CheckpointPage:
     scale: str
     is_small_scale: bool
     family: Fact | None
+    twins: tuple[Fact, ...]
     contents: tuple[Heading, ...]
     evaluations: tuple[Evaluated, ...]
     corruptions: tuple[Corruptions, ...]
@@ -91,6 +115,7 @@ class CheckpointPage:
         found: Sequence[tuple[Board, Standing]],
         corruptions: Sequence[CorruptionStanding],
         sources: Mapping[str, tuple[str, str]],
+        same: Sequence[tuple[str, str]] = (),
     ) -> CheckpointPage:
         """The page of the checkpoint that all these standings are about, each with its board.
 
@@ -100,6 +125,7 @@ class CheckpointPage:
             found: its standings.
             corruptions: its standings on corrupted images.
             sources: name and page of other checkpoints that it names by their digits.
+            same: name and page of others that are the same function.
         """
         board, standing = found[0]
         record = standing.checkpoint
@@ -118,6 +144,7 @@ class CheckpointPage:
             scale=wording.scale(record),
             is_small_scale=wording.is_small_scale(record),
             family=_family(material, record, root),
+            twins=tuple(Fact("", name, root + page) for name, page in same),
             contents=tuple(_contents(evaluations, corrupted, features, curves)),
             evaluations=evaluations,
             corruptions=corrupted,

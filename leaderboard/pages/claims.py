@@ -43,11 +43,10 @@ class Shown:
 
 @dataclass(frozen=True)
 class ClaimsPage:
-    """Every published figure, as printed."""
+    """Every published figure as printed; `remarks`: how many are doubted or quoted, if any."""
 
     total: str
-    doubted: str
-    quoted: str
+    remarks: str
     sources: tuple[Source, ...]
     figures: tuple[Figure, ...]
     examples: tuple[Shown, ...]
@@ -68,13 +67,24 @@ class ClaimsPage:
         )
         return cls(
             total=wording.plural(len(figures), "published figure"),
-            doubted=wording.count(sum(bool(one.doubt) for one in figures)),
-            quoted=wording.count(sum(bool(claim.quoted_from) for claim in material.claims)),
+            remarks=" ".join(_remarks(material, sum(bool(one.doubt) for one in figures))),
             sources=tuple(_sources(material)),
             figures=figures,
             examples=tuple(_shown(material, frame)),
             frame=frame,
         )
+
+
+def _remarks(material: Material, doubted: int) -> Iterator[str]:
+    if doubted:
+        yield (
+            f"{wording.count(doubted)} of them cannot be what the strongest attack leaves, because "
+            "another figure of the same table is lower where it should not be."
+        )
+    quoted = sum(bool(claim.quoted_from) for claim in material.claims)
+    if quoted:
+        are = "is quoted by its" if quoted == 1 else "are quoted by their"
+        yield f"{wording.count(quoted)} {are} text from elsewhere."
 
 
 def _sources(material: Material) -> Iterator[Source]:

@@ -20,7 +20,8 @@ class Downloads:
     """Paths in the site's folder.
 
     Args:
-        csv, json: every board together.
+        csv: every board together.
+        json: the same with every attack, which for one board alone is that board's own file.
         database: empty where the site has no copy of the store.
         says: the size of that copy, or why there is none.
     """
@@ -36,7 +37,8 @@ def downloads(material: Material) -> Iterator[Draft]:
     """The database anew with any stamp or claim, the tables with any board."""
     boards = tuple(material.boards)
     yield Draft(addresses.RESULTS_CSV, boards, partial(_csv, boards))
-    yield Draft(addresses.RESULTS_JSON, boards, partial(_json, boards))
+    if _json_path(material) == addresses.RESULTS_JSON:
+        yield Draft(addresses.RESULTS_JSON, boards, partial(_json, boards))
     if links(material).database:
         facts = (sorted(material.stamps.items()), list(material.claims))
         yield Draft(addresses.DATABASE, facts, material.archive.download)
@@ -48,10 +50,18 @@ def links(material: Material) -> Downloads:
     has_database = size is not None and size <= LARGEST
     return Downloads(
         csv=addresses.RESULTS_CSV,
-        json=addresses.RESULTS_JSON,
+        json=_json_path(material),
         database=addresses.DATABASE if has_database else "",
         says=_said(material, size),
     )
+
+
+def _json_path(material: Material) -> str:
+    """Megabytes of attacks are not written twice."""
+    match material.boards:
+        case [one]:
+            return addresses.board_page(one, "json")
+    return addresses.RESULTS_JSON
 
 
 def _said(material: Material, size: int | None) -> str:

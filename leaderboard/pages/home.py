@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from harness.identity import CheckpointRecord
 from harness.standings import Board, Standing
 from leaderboard import addresses, wording
 from leaderboard.frame import Frame
@@ -16,6 +17,8 @@ from leaderboard.pages.downloads import Downloads, links
 
 SHOWN = 10
 """Rows of each board on the front page, at most."""
+
+EVERYTHING = "harness eval --adaptive --all"
 
 SHOWN_IN_ALL = 150
 """Rows of all boards together, about: many boards are shown shorter."""
@@ -34,7 +37,8 @@ def home(material: Material) -> Iterator[Draft]:
     }
     hrefs = addresses.evaluation_links(material.boards)
     mine = {key: href for key, href in hrefs.items() if key in named}
-    facts = (shown, mine, links(material), material.generated)
+    waiting = Waiting.of(material.waiting)
+    facts = (shown, mine, links(material), waiting, material.generated)
     yield Draft(addresses.HOME, facts, partial(HomePage.of, material, shown, mine), "home.html")
 
 
@@ -87,6 +91,28 @@ _ROOMS = (
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """Checkpoints that nothing has attacked yet: the first of them, and what attacks them all."""
+
+    says: str
+    names: tuple[str, ...]
+    command: str
+
+    @classmethod
+    def of(cls, records: Sequence[CheckpointRecord]) -> Waiting | None:
+        """None where none waits."""
+        if not records:
+            return None
+        names = tuple(record.name for record in records[:SHOWN])
+        rest = len(records) - len(names)
+        return cls(
+            says=f"{wording.plural(len(records), 'checkpoint')} stored, not attacked yet",
+            names=(*names, f"and {wording.count(rest)} more") if rest else names,
+            command=wording.evaluate(records[0]) if len(records) == 1 else EVERYTHING,
+        )
+
+
+@dataclass(frozen=True)
 class BoardInShort:
     """The first rows of a board and where the rest is."""
 
@@ -103,6 +129,7 @@ class HomePage:
     boards: tuple[BoardInShort, ...]
     rooms: tuple[Room, ...]
     downloads: Downloads
+    waiting: Waiting | None
     has_boards: bool
     has_many_boards: bool
     frame: Frame
@@ -129,6 +156,7 @@ class HomePage:
             boards=boards,
             rooms=_ROOMS,
             downloads=links(material),
+            waiting=Waiting.of(material.waiting),
             has_boards=bool(boards),
             has_many_boards=len(boards) > 1,
             frame=frame,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.standings.agreement import ENOUGH
-from harness.standings.levels import ADAPTIVE_ONLY, BARRING, RECOMPUTED
+from harness.standings.levels import ADAPTIVE_ONLY, BARRING, CHANCE, IN_POINTS, MANY, RECOMPUTED
 from harness.standings.row import DIAGNOSED
 from harness.statistics import wilson
 from leaderboard import addresses
@@ -61,6 +61,9 @@ class ReadingPage:
         comparing: those that E2 does not wait for.
         agreement: of an independent re-run, in percent.
         diagnosed: images that diagnostics look at.
+        many: images from which on a threshold in points needs no test.
+        chance: level of that test, in percent.
+        tested: diagnostics whose thresholds it is about.
     """
 
     worked: Worked
@@ -72,6 +75,9 @@ class ReadingPage:
     comparing: str
     agreement: str
     diagnosed: str
+    many: str
+    chance: str
+    tested: str
     diagnostics: tuple[DiagnosticText, ...]
     protocols: tuple[tuple[str, str], ...]
     surfaces: tuple[tuple[str, str], ...]
@@ -92,6 +98,9 @@ class ReadingPage:
             comparing=", ".join(sorted(ADAPTIVE_ONLY)),
             agreement=f"{100 * ENOUGH:g}",
             diagnosed=f"{DIAGNOSED:,}",
+            many=f"{MANY:,}",
+            chance=f"{100 * CHANCE:g}",
+            tested=", ".join(IN_POINTS),
             diagnostics=tuple(said.diagnostics.values()),
             protocols=tuple(said.protocols.items()),
             surfaces=tuple(said.surfaces.items()),

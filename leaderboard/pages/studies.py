@@ -14,7 +14,7 @@ from leaderboard.beside import Beside, Remarks
 from leaderboard.frame import Frame
 from leaderboard.material import Material
 from leaderboard.pages import Draft, page
-from leaderboard.printed import Doubts, attack, doubts, knowledge, place, plain, source
+from leaderboard.printed import Doubts, attack, doubts, knowledge, place, plain, source, variant
 
 
 @page
@@ -160,7 +160,7 @@ class StudyPage:
                 why = doubted.get(key, ())
                 shown.append(Beside.of(cell, row.variant, why, remarks, links, frame.root))
             setting = ", ".join(part for part in (row.architecture, row.dataset) if part)
-            rows.append((Model(row.defense, setting, row.variant), tuple(shown)))
+            rows.append((Model(row.defense, setting, variant(row.variant)), tuple(shown)))
         number = sum(cell is not None for row in one.cells for cell in row)
         return cls(
             source=source(one.source),

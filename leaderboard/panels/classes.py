@@ -115,12 +115,13 @@ def _mistakes(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> tuple
 def _said(seen: Sequence[ClassStanding]) -> str:
     first, last = (pick(seen, key=lambda one: one.robust.fraction) for pick in (min, max))
     caution = (
-        " Their intervals overlap: so few images do not tell these classes apart."
+        " Their intervals overlap: so few images may not tell these classes apart."
         if first.robust.high >= last.robust.low
         else ""
     )
     return (
-        f"Least is left of class {first.name} ({wording.percent(first.robust)} %), most of class "
+        "The smallest share of images right and not broken is that of class "
+        f"{first.name} ({wording.percent(first.robust)} %), the largest that of class "
         f"{last.name} ({wording.percent(last.robust)} %).{caution}"
     )
 

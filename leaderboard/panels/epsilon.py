@@ -56,9 +56,10 @@ def security_curve(standing: Standing) -> Figure | None:
     )
     said = (
         f"On {wording.plural(found.examples, 'image')}: Auto-PGD with two losses on the deployed "
-        "logits, at thirteen epsilons. A sound curve falls below guessing; one that stays up at "
-        "large epsilons means that the attack fails, not that the model holds. This is one "
-        "attack, not the union: the headline is lower where others broke more."
+        f"logits, at {wording.plural(len(levels), 'epsilon')}. A sound curve falls below "
+        "guessing; one that stays up at large epsilons means that the attack fails, not that the "
+        "model holds. This is one attack, not the union: the headline is lower where others broke "
+        "more."
     )
     label = (
         f"Accuracy under one attack from {clean[0]:.1f} % at epsilon 0 to "

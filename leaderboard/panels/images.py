@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.identity import AdversarialGallery, Gallery
+from harness.identity import PICTURES, AdversarialGallery, Gallery
 from harness.standings import Standing
 from harness.standings.insight import Insight
 from leaderboard import wording
@@ -36,7 +36,6 @@ class Picture:
     decided: str
     aside: str
     crops: tuple[Crop, ...]
-    by: str
     numbers: str
 
 
@@ -114,7 +113,6 @@ class _View:
                 Crop(_NAMES[name], self._box(column, row), shown[name])
                 for row, name in enumerate(ROWS)
             ),
-            by=labels[0] if labels else "",
             numbers=self._numbers(labels),
         )
 
@@ -127,7 +125,7 @@ class _View:
         is_broken = self.attacked.broken[self.attacked.indices.index(index)]
         if is_broken or self._labels(index):
             return BROKEN
-        if self.found is not None and index < self.standing.examples:
+        if self.found is not None and index < min(PICTURES, self.standing.examples):
             return KEPT if index in self.found.broken_by else WRONG
         return KEPT if is_right else WRONG
 
@@ -159,8 +157,10 @@ class _View:
 def _said(sheet: Sheet, attacked: AdversarialGallery) -> str:
     times = f"times {sheet.amplified}" if sheet.amplified > 1 else "not amplified"
     smaller = " Larger images are averaged down to fit." if sheet.is_reduced else ""
+    count = len(sheet.indices)
+    first = "The first " if sheet.indices == tuple(range(count)) else ""
     return (
-        f"The first {wording.plural(len(sheet.indices), 'test image')}: as they are, after "
+        f"{first}{wording.plural(count, 'test image')}: as they are, after "
         f"{attacked.attack}, the attack that broke most, and the change ({times}, around "
         f"grey). An image that this attack did not break may be broken by another.{smaller}"
     )

@@ -138,8 +138,8 @@ def overfitting(found: Sequence[Measurement]) -> Analysis | None:
     return Analysis(
         "overfitting_gap",
         "Robust overfitting",
-        f"Under PGD-20 the last epoch's weights lose {wording.points(best - last)} points against "
-        f"the best epoch's. {found[0].note}",
+        f"Last epoch minus best epoch, accuracy under PGD-20: {wording.signed_points(last - best)} "
+        f"points. {found[0].note}".strip(),
         tables=(
             Table(
                 "Accuracy on test images.",

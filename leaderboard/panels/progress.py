@@ -37,10 +37,16 @@ class Progress:
         falls = tuple(_fall(drop, n, last) for n, drop in enumerate(found.history))
         drops = sum(bool(drop.lowered_by) for drop in found.history)
         said = (
-            f"The number fell {wording.plural(drops, 'time')}; it can only fall, since no attack "
+            f"The number {_fell(drops)}; it can only fall, since no attack "
             "that ever broke an image is forgotten. Dates are UTC, of the first recording."
         )
         return cls(said, falls)
+
+
+def _fell(drops: int) -> str:
+    if not drops:
+        return "has not fallen"
+    return "fell once" if drops == 1 else f"fell {wording.plural(drops, 'time')}"
 
 
 def _fall(drop: Drop, number: int, last: int) -> Fall:

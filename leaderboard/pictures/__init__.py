@@ -70,7 +70,7 @@ def board_pictures(material: Material, board: Board) -> BoardPictures:
     """Every picture that the rows of this board have data for."""
     names = Names.of(board, material.boards)
     found = {
-        "plane": plane(board, names),
+        "plane": plane(board, names, material.texts),
         "attacks": attack_matrix(board, names),
         "significance": significance_matrix(compared(material, board), names),
         "transfer": transfer_matrix(board, names),

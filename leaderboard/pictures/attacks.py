@@ -26,7 +26,7 @@ def attack_matrix(board: Board, names: Names) -> Matrix | None:
     held = Counter(label for _, alone in shown for label in alone)
     labels = [label for label, _ in held.most_common(COLUMNS)]  # ties as they are met
     rows = extent(min(len(shown), ROWS), len(shown), "rows")
-    attacks = extent(len(labels), len(held), "attacks")
+    attacks = extent(len(labels), len(held), "attacks", "commonest")
     scale = _Scale.of(
         [rate for row, alone in shown[:ROWS] for rate in (row.robust, *alone.values())]
     )

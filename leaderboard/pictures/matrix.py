@@ -50,8 +50,8 @@ def shade(fraction: float) -> int:
     return min(max(int(fraction * SHADES), 0), SHADES - 1)
 
 
-def extent(shown: int, total: int, things: str) -> str:
+def extent(shown: int, total: int, things: str, which: str = "best") -> str:
     """`the best 40 of 159 rows`, or `all 7 rows`."""
     if shown < total:
-        return f"the best {wording.count(shown)} of {wording.count(total)} {things}"
+        return f"the {which} {wording.count(shown)} of {wording.count(total)} {things}"
     return f"all {wording.count(total)} {things}"

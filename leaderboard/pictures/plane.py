@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.standings import Board, Rate, Standing
+from harness.standings import Board, Standing
 from leaderboard import wording
-from leaderboard.charts import Shape, Text
-from leaderboard.pictures.labels import Label, Placed, place
+from leaderboard.charts import Shape, Text, coordinate
+from leaderboard.pictures.axes import FOOT, HEIGHT, LEFT, WIDTH, Axes
+from leaderboard.pictures.labels import Box, Label, Placed, place
 from leaderboard.pictures.naming import Heading, Names, ordered
+from leaderboard.texts import Texts
 
-_WIDTH, _HEIGHT = 760, 470
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 24, 28, 48
 _LINKED = 200
 _EVERY_WHISKER = 24
-_LABELLED = 16
+_NAMED = 6
 
 
 @dataclass(frozen=True)
@@ -54,28 +53,36 @@ class Plane:
     note: str
 
 
-def plane(board: Board, names: Names) -> Plane | None:
+def plane(board: Board, names: Names, texts: Texts) -> Plane | None:
     """The picture of the ranked rows; None where there is none."""
     rows = [row for row in ordered(board) if row.rank and row.robust.total and row.clean.total]
     if not rows:
         return None
+    drawn = [row for row in rows if row.robust.count] or rows
     front = _front(rows)
-    axes = _Axes.around(rows)
-    groups = _groups(rows, axes)
-    labels = place(_labels(groups, front, axes, names), axes.box, len(front), _LABELLED)
-    whiskered = rows if len(rows) <= _EVERY_WHISKER else front
+    axes = Axes.around(drawn)
+    groups = _groups(drawn, axes)
+    whiskered = [row for row in drawn if len(drawn) <= _EVERY_WHISKER or row in front]
+    lines = [*_stairs(front, axes), *_whiskers(whiskered, axes)]
+    dots = [_numbers(axes.point(group[0])) for group in groups[:_LINKED]]
+    labels = place(_labels(groups, front, axes, names, texts), dots, lines, axes.box)
     return Plane(
         label=(
             f"Clean accuracy (across) and robust accuracy (up) of "
-            f"{wording.plural(len(rows), 'row')}, {len(front)} of them on the front"
+            f"{wording.plural(len(drawn), 'row')}, {len(front)} of them on the front"
         ),
-        width=_WIDTH,
-        height=_HEIGHT,
-        shapes=(axes.grid(), _whiskers(whiskered, axes), _stairs(front, axes)),
+        width=WIDTH,
+        height=HEIGHT,
+        shapes=(
+            axes.grid(),
+            _drawn("whisker", _whiskers(whiskered, axes)),
+            _drawn("stairs", _stairs(front, axes)),
+            _leaders(labels),
+        ),
         spots=tuple(_spot(group, front, axes, names) for group in groups[:_LINKED]),
-        texts=(*axes.ticks(), *(_text(one) for one in labels)),
+        texts=(*axes.ticks(), *(_text(one) for _, one in labels)),
         front=tuple(_front_row(row, names) for row in front),
-        note=_note(rows, groups, whiskered),
+        note=_note(rows, drawn, groups, whiskered, names),
     )
 
 
@@ -90,7 +97,7 @@ def _front(rows: Sequence[Standing]) -> list[Standing]:
     return found[::-1]
 
 
-def _groups(rows: Sequence[Standing], axes: _Axes) -> list[list[Standing]]:
+def _groups(rows: Sequence[Standing], axes: Axes) -> list[list[Standing]]:
     """Rows that are drawn at the same point, the best row of each first."""
     groups: dict[tuple[str, str], list[Standing]] = {}
     for row in rows:
@@ -98,7 +105,7 @@ def _groups(rows: Sequence[Standing], axes: _Axes) -> list[list[Standing]]:
     return list(groups.values())
 
 
-def _spot(group: Sequence[Standing], front: Sequence[Standing], axes: _Axes, names: Names) -> Spot:
+def _spot(group: Sequence[Standing], front: Sequence[Standing], axes: Axes, names: Names) -> Spot:
     x, y = axes.point(group[0])
     kinds = ["front"] if any(row in front for row in group) else []
     kinds += [] if group[0].is_adaptive else ["open"]
@@ -110,20 +117,32 @@ def _spot(group: Sequence[Standing], front: Sequence[Standing], axes: _Axes, nam
 
 
 def _labels(
-    groups: Sequence[Sequence[Standing]], front: Sequence[Standing], axes: _Axes, names: Names
+    groups: Sequence[Sequence[Standing]],
+    front: Sequence[Standing],
+    axes: Axes,
+    names: Names,
+    texts: Texts,
 ) -> list[Label]:
-    """One per point, those of the front first, then from the best down."""
-    ranked = sorted(groups, key=lambda group: not any(row in front for row in group))
-    labels = []
-    for group in ranked:
+    """One per point of the front, then the best row of each baseline that has a point."""
+    baselines = {name for name, text in texts.defenses.items() if not text.base}
+    needed: list[Label] = []
+    others: list[Label] = []
+    for group in groups:
+        first = next((row for row in group if row in front), None)
+        known = next((row for row in group if row.checkpoint.defense in baselines), None)
+        baselines -= {row.checkpoint.defense for row in group}
+        named = first or known
+        if named is None:
+            continue
         more = f" +{len(group) - 1}" if len(group) > 1 else ""
-        x, y = (float(part) for part in axes.point(group[0]))
-        labels.append(Label(f"{names.heading(group[0].checkpoint).text}{more}", x, y))
-    return labels
+        text = f"{names.heading(named.checkpoint).text}{more}"
+        label = Label(text, *_numbers(axes.point(named)), is_needed=first is not None)
+        (needed if label.is_needed else others).append(label)
+    return [*needed, *others]
 
 
 def _text(placed: Placed) -> Text:
-    return Text(f"name {placed.anchor}", _tenth(placed.x), _tenth(placed.y), placed.text)
+    return Text(f"name {placed.anchor}", coordinate(placed.x), coordinate(placed.y), placed.text)
 
 
 def _front_row(row: Standing, names: Names) -> FrontRow:
@@ -135,104 +154,60 @@ def _front_row(row: Standing, names: Names) -> FrontRow:
     )
 
 
-def _note(rows: Sequence[Standing], groups: Sequence[object], whiskered: Sequence[Standing]) -> str:
+def _note(
+    rows: Sequence[Standing],
+    drawn: Sequence[Standing],
+    groups: Sequence[object],
+    whiskered: Sequence[Standing],
+    names: Names,
+) -> str:
     said = []
-    if len(groups) < len(rows):
+    if len(groups) < len(drawn):
         said.append("Rows with the same two numbers share a dot: +2 is two more.")
     if len(groups) > _LINKED:
         said.append(f"The best {_LINKED} of {wording.count(len(groups))} dots are drawn.")
-    if len(whiskered) < len(rows):
+    if len(whiskered) < len(drawn):
         said.append("Intervals are drawn for the front alone, since the rest is dense.")
+    if len(drawn) < len(rows):
+        below = [names.heading(row.checkpoint).text for row in rows if not row.robust.count]
+        more = f" and {len(below) - _NAMED} more" if len(below) > _NAMED else ""
+        listed = f"{', '.join(below[:_NAMED])}{more}"
+        said.append(f"Not drawn, at 0 % robust accuracy: {listed}.")
     return " ".join(said)
 
 
-def _whiskers(rows: Sequence[Standing], axes: _Axes) -> Shape:
+def _whiskers(rows: Sequence[Standing], axes: Axes) -> list[Box]:
     """The 95 % intervals of both accuracies."""
-    path = ""
+    found = []
     for row in rows:
-        x, y = axes.point(row)
-        path += f"M{x} {axes.y(row.robust.low)}V{axes.y(row.robust.high)}"
-        path += f"M{axes.x(row.clean.low)} {y}H{axes.x(row.clean.high)}"
-    return Shape("whisker", path)
+        x, y = _numbers(axes.point(row))
+        found.append((x, float(axes.y(row.robust.high)), x, float(axes.y(row.robust.low))))
+        found.append((float(axes.x(row.clean.low)), y, float(axes.x(row.clean.high)), y))
+    return found
 
 
-def _stairs(front: Sequence[Standing], axes: _Axes) -> Shape:
+def _stairs(front: Sequence[Standing], axes: Axes) -> list[Box]:
     """Everything below and left of it is beaten in both."""
-    path = f"M{_LEFT} {axes.point(front[0])[1]}"
+    x, y = float(LEFT), _numbers(axes.point(front[0]))[1]
+    found: list[Box] = []
     for row in front:
-        x, y = axes.point(row)
-        path += f"V{y}H{x}"
-    return Shape("stairs", f"{path}V{_HEIGHT - _BOTTOM}")
+        right, below = _numbers(axes.point(row))
+        found += [(x, y, x, below), (x, below, right, below)]
+        x, y = right, below
+    return [*found, (x, y, x, float(FOOT))]
 
 
-@dataclass(frozen=True)
-class _Axes:
-    """Maps fractions to coordinates: (low, high) of each axis, and the step of its grid."""
-
-    across: tuple[float, float, float]
-    up: tuple[float, float, float]
-
-    @classmethod
-    def around(cls, rows: Sequence[Standing]) -> _Axes:
-        """Axes that hold every point, with a margin."""
-        return cls(_span([row.clean for row in rows]), _span([row.robust for row in rows]))
-
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom of where labels may stand."""
-        return (_LEFT, 4.0, _WIDTH - 4.0, _HEIGHT - _BOTTOM - 2.0)
-
-    def point(self, row: Standing) -> tuple[str, str]:
-        """Where a row lies."""
-        return self.x(row.clean.fraction), self.y(row.robust.fraction)
-
-    def x(self, fraction: float) -> str:
-        return _tenth(_LEFT + (_WIDTH - _RIGHT - _LEFT) * _share(fraction, self.across))
-
-    def y(self, fraction: float) -> str:
-        return _tenth(_HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - _TOP) * _share(fraction, self.up))
-
-    def grid(self) -> Shape:
-        lines = "".join(f"M{_LEFT} {self.y(at)}H{_WIDTH - _RIGHT}" for at in _steps(self.up))
-        lines += "".join(f"M{self.x(at)} {_TOP}V{_HEIGHT - _BOTTOM}" for at in _steps(self.across))
-        return Shape("grid", lines)
-
-    def ticks(self) -> list[Text]:
-        foot = _HEIGHT - _BOTTOM
-        up = [
-            Text("tick end", str(_LEFT - 7), _tenth(float(self.y(at)) + 4), f"{100 * at:.0f} %")
-            for at in _steps(self.up)
-        ]
-        across = [
-            Text("tick middle", self.x(at), str(foot + 17), f"{100 * at:.0f} %")
-            for at in _steps(self.across)
-        ]
-        return [
-            *up,
-            *across,
-            Text("axis end", str(_WIDTH - _RIGHT), str(foot + 38), "clean accuracy →"),
-            Text("axis", "4", "11", "↑ robust accuracy"),
-        ]
+def _drawn(kind: str, lines: Sequence[Box]) -> Shape:
+    """Upright and level lines as one path."""
+    numbers = [tuple(map(coordinate, line)) for line in lines if line[:2] != line[2:]]
+    return Shape(kind, "".join(f"M{x} {y}L{to} {end}" for x, y, to, end in numbers))
 
 
-def _span(rates: Sequence[Rate]) -> tuple[float, float, float]:
-    """(low, high, step): whole steps around the points, at most seven of them."""
-    low, high = min(rate.fraction for rate in rates), max(rate.fraction for rate in rates)
-    step = next(s for s in (0.02, 0.05, 0.1, 0.2) if (high - low) / s <= 5 or s == 0.2)
-    first = max(math.floor(round(low / step, 6) - 0.3), 0) * step
-    last = min(math.ceil(round(high / step, 6) + 0.3) * step, 1.0)
-    return first, max(last, first + step), step
+def _leaders(labels: Sequence[tuple[Label, Placed]]) -> Shape:
+    """From dots to the labels that stand away from them."""
+    ends = [(label.x, label.y, *one.leader) for label, one in labels if one.leader]
+    return _drawn("leader", ends)
 
 
-def _steps(span: tuple[float, float, float]) -> list[float]:
-    low, high, step = span
-    return [low + step * number for number in range(round((high - low) / step + 1e-6) + 1)]
-
-
-def _share(fraction: float, span: tuple[float, float, float]) -> float:
-    """In [0, 1]: whiskers end where the picture does."""
-    return min(max((fraction - span[0]) / (span[1] - span[0]), 0.0), 1.0)
-
-
-def _tenth(number: float) -> str:
-    return f"{number:.1f}".removesuffix(".0")
+def _numbers(point: tuple[str, str]) -> tuple[float, float]:
+    return float(point[0]), float(point[1])

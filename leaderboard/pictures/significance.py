@@ -9,16 +9,13 @@ import numpy as np
 
 from harness.standings import Board
 from leaderboard import addresses, wording
+from leaderboard.gains import LEVEL
 from leaderboard.material import Material
 from leaderboard.pictures.matrix import Cell, Line, Matrix, extent
 from leaderboard.pictures.naming import Heading, Names
 
 ROWS = 30
 """Rows and columns, one per defense: their square is what a page has to hold."""
-
-LEVEL = 0.05
-"""Adjusted p below which the board takes two rows for separated."""
-
 
 Values = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
@@ -115,7 +112,7 @@ def _cell(found: Compared, row: int, column: int) -> Cell:
     if row > column:
         return Cell("<0.001" if p < 0.001 else f"{p:.3f}", "p low" if is_separated else "p")
     difference = found.differences[row][column]
-    text = f"{100 * difference + 0.0:+.1f}".replace("-", "−")
+    text = wording.signed_points(difference)
     if not is_separated:
         return Cell(text)
     return Cell(text, "up" if difference > 0 else "down", "▲" if difference > 0 else "▼")

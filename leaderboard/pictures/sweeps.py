@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.identity import Finding
 from harness.standings import Board, Standing
-from leaderboard.charts import Chart, Dot, Shape, Text
+from leaderboard.charts import Chart, Dot, Shape, Text, coordinate
 from leaderboard.pictures.naming import Heading, Names, ordered
 from leaderboard.texts import Texts
 
@@ -141,7 +141,7 @@ def _path(curve: Curve) -> str:
 def _ticks() -> list[Text]:
     foot = _HEIGHT - _BOTTOM
     up = [
-        Text("tick end", str(_LEFT - 5), _tenth(float(_y(part / 2)) + 4), f"{50 * part} %")
+        Text("tick end", str(_LEFT - 5), coordinate(float(_y(part / 2)) + 4), f"{50 * part} %")
         for part in range(3)
     ]
     across = [Text("tick middle", _x(at), str(foot + 15), str(at)) for at in _TICKS]
@@ -154,12 +154,8 @@ def _ticks() -> list[Text]:
 
 def _x(epsilon: float) -> str:
     """Square roots: the small epsilons, where defenses differ, get half of the width."""
-    return _tenth(_LEFT + (_WIDTH - _RIGHT - _LEFT) * math.sqrt(epsilon / 255))
+    return coordinate(_LEFT + (_WIDTH - _RIGHT - _LEFT) * math.sqrt(epsilon / 255))
 
 
 def _y(accuracy: float) -> str:
-    return _tenth(_HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - _TOP) * accuracy)
-
-
-def _tenth(number: float) -> str:
-    return f"{number:.1f}".removesuffix(".0")
+    return coordinate(_HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - _TOP) * accuracy)

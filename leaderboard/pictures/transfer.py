@@ -25,6 +25,7 @@ def transfer_matrix(board: Board, names: Names) -> Matrix | None:
         return None
     surfaces = sources(board)
     columns = surfaces[:COLUMNS]
+    columns_said = extent(len(columns), len(surfaces), "sources", "commonest")
     rows = extent(min(len(shown), ROWS), len(shown), "rows that have diagnostic D05")
     return Matrix(
         anchor="transferred-attacks",
@@ -36,7 +37,7 @@ def transfer_matrix(board: Board, names: Names) -> Matrix | None:
             "break and no gradient of the model itself does: above 0.3 points the gradients hide "
             "something."
         ),
-        caption=f"Broken in percent, {rows}, {extent(len(columns), len(surfaces), 'sources')}.",
+        caption=f"Broken in percent, {rows}, {columns_said}.",
         corner="Attacked checkpoint",
         columns=(
             *(names.source(surface) for surface in columns),

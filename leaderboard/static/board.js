@@ -1,10 +1,9 @@
-// Sorts, searches and filters tables. Every table is complete and readable without this file.
+// Sorts, searches and filters tables. Every table is whole and readable without it.
 //
 //   table.sortable          every heading becomes a button that sorts by its column
-//   table[data-tools]       one per page: also a search box, a filter per column and a choice of
-//                           columns, all kept in the address of the page
+//   table[data-tools]       one per page: search, filters, choice of columns, kept in its address
 //   th[data-column]         name of the column in the address
-//   th[data-label]          what its filter is called, in place of the heading
+//   th[data-label]          its filter's name in place of the heading
 //   th[data-first]          the column holds numbers; which order comes first
 //   th[data-filter=choice]  the column holds few values, offered as a list
 //   th[data-show]           shown at first on `wide` screens only, or only when `asked` for
@@ -13,6 +12,8 @@
 
 const NUMBER = /^[≤+]?\s*([-−]?\d[\d,]*(?:\.\d+)?)/;
 const NOTHING = new Set(["", "–"]);
+const NO_ROW = "No row matches.";
+const PLAIN = { autocomplete: "off", spellcheck: "false" };
 
 const element = (tag, attributes = {}, ...children) => {
   const made = document.createElement(tag);
@@ -129,17 +130,18 @@ class Tools extends Table {
 
   build() {
     const id = `tools-${this.table.caption?.id || "table"}`;
-    this.search = element("input", { type: "search", id: `${id}-search`, autocomplete: "off", spellcheck: "false" });
+    this.search = element("input", { type: "search", id: `${id}-search`, ...PLAIN });
     this.search.addEventListener("input", () => this.changed());
     this.status = element("p", { role: "status", class: "count" });
+    this.nothing = element("tbody");
+    this.nothing.append(element("tr", {}, element("td", { colspan: this.columns.length }, NO_ROW)));
     const reset = element("button", { type: "button", class: "plain" }, "Reset");
     reset.addEventListener("click", () => this.reset());
-    const label = element("label", { for: this.search.id }, "Search");
     this.filterCount = element("span");
     this.tools = element(
       "div",
       { class: "tools", role: "group", "aria-label": "Search, filter and choose columns" },
-      element("div", { class: "search" }, label, this.search),
+      element("div", { class: "search" }, element("label", { for: this.search.id }, "Search"), this.search),
       this.menu(element("summary", {}, "Filter", this.filterCount), "filters", (c) => this.filterOf(c, id)),
       this.menu(element("summary", {}, "Columns"), "columns", (c) => this.choiceOf(c, id)),
       reset,
@@ -166,7 +168,7 @@ class Tools extends Table {
     const input =
       column.filter === "choice"
         ? element("select", { id: name }, element("option", { value: "" }, "any"), ...this.options(column))
-        : element("input", { id: name, type: "text", autocomplete: "off", spellcheck: "false" });
+        : element("input", { id: name, type: "text", ...PLAIN });
     if (column.filter === "number") input.placeholder = ">=";
     input.addEventListener("input", () => this.changed());
     this.filters.set(column, input);
@@ -212,8 +214,8 @@ class Tools extends Table {
     const tests = [];
     for (const [column, input] of this.filters) {
       const test = input.value ? testOf(column, input.value) : undefined;
-      input.toggleAttribute("aria-invalid", Boolean(input.value) && !test);
-      if (input.hasAttribute("aria-invalid")) input.setAttribute("aria-invalid", "true");
+      if (input.value && !test) input.setAttribute("aria-invalid", "true");
+      else input.removeAttribute("aria-invalid");
       if (test) tests.push((entries) => test(entries[column.place]));
     }
     const target = location.hash.slice(1);
@@ -224,7 +226,9 @@ class Tools extends Table {
       count += Number(fits);
     }
     this.filterCount.textContent = tests.length ? ` (${tests.length})` : "";
-    this.status.textContent = `${count} of ${this.rows.length} rows`;
+    this.status.textContent = count ? `${count} of ${this.rows.length} rows` : NO_ROW;
+    if (this.rows.some(({ row }) => !row.hidden)) this.nothing.remove();
+    else this.table.append(this.nothing);
   }
 
   changed() {

@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
+from harness.identity import Gallery
 from harness.store.store import Store
 
 KINDS = {
@@ -131,6 +132,17 @@ def test_a_merged_database_round_trips(stored, harness):
         harness("results", "export", file, "--db", database)
 
     assert (stored / "ours.json").read_text() == (stored / "copied.json").read_text()
+
+
+def test_pictures_that_a_merge_brings_are_counted(stored, harness):
+    shutil.copy(stored / "results.db", stored / "theirs.db")
+    with Store.open(stored / "theirs.db") as theirs:
+        (images,) = theirs.datasets()
+        pictures = Gallery(images.name, images.sha256, (0, 1), (0, 1), (1, 1, 1), b"\x00\xff")
+        theirs.record_gallery(pictures)
+    first, again = (harness("results", "merge", "theirs.db") for _ in range(2))
+    assert "1 galleries, 0 sets of adversarial pictures" in first.out
+    assert "0 galleries, 0 sets of adversarial pictures" in again.out
 
 
 def test_merging_what_is_not_there_makes_no_database(home, harness):

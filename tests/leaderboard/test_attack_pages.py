@@ -181,3 +181,29 @@ def test_a_rate_of_no_images_breaks_nothing():
     empty = replace(attack("pgd@logits:ce", CORRECT, 100, 100, 200), robust=rate(0, 0))
     row = standing(attacks=(empty,), clean=rate(0, 0), robust=rate(0, 0))
     assert "–" in pages(board(row))[attack_page("pgd")].text
+
+
+def test_a_row_that_was_lowered_by_two_attacks_of_one_name_is_linked_once():
+    label = "apgd_ce@logits:ce"
+    twice = (attack(label, CORRECT, 120, 120, 200), attack(label, SURVIVORS, None, 105, 200))
+    page = pages(board(standing(attacks=twice, last_lowered_by=label)))[attack_page("apgd_ce")]
+    lowered = page.text.partition("it was the one to lower")[2].partition("How it ran")[0]
+    assert lowered.count(standing().checkpoint.name) == 1
+
+
+def test_the_table_of_all_is_drawn_anew_when_an_attack_turns_out_to_look_at_more():
+    one = standing()
+    first, *rest = one.attacks
+    other = replace(one, attacks=(replace(first, knowledge="query"), *rest))
+    before, after = (drafts(board(row))[0] for row in (one, other))
+    assert before.path == after.path == "attacks.html"
+    assert repr(before.facts) != repr(after.facts)
+
+
+def test_a_surrogate_of_two_names_has_the_same_name_as_on_the_pages_of_checkpoints():
+    names = ("a", "z")
+    rows = [standing(name, checkpoint=record(name, digest="ab" * 32)) for name in names]
+    made = standing("made", attacks=(transferred("ab" * 6, 5),))
+    page = pages(board(*rows, made))[attack_page("pgd")]
+    assert "made on a" in page.text
+    assert "made on z" not in page.text

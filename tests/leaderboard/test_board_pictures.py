@@ -28,6 +28,10 @@ def names_of(one):
     return Names.of(one, [one])
 
 
+def drawn(one):
+    return plane(one, names_of(one), Material().texts)
+
+
 THREE = board(
     row("a-digits-s0", 190, 100), row("b-digits-s0", 180, 120), row("c-digits-s0", 180, 90)
 )
@@ -37,7 +41,7 @@ THREE = board(
 
 
 def test_the_front_is_what_no_row_beats_in_one_number_without_losing_in_the_other():
-    found = plane(THREE, names_of(THREE))
+    found = drawn(THREE)
     assert [one.heading.full for one in found.front] == ["b-digits-s0", "a-digits-s0"]
     kinds = {spot.title.split(":")[0]: spot.kind for spot in found.spots}
     assert kinds == {"a-digits-s0": "front", "b-digits-s0": "front", "c-digits-s0": ""}
@@ -55,7 +59,7 @@ def test_the_front_agrees_with_comparing_every_pair():
         and other.robust.count >= mine.robust.count
         and (other.clean.count, other.robust.count) != (mine.clean.count, mine.robust.count)
     }
-    front = {each.heading.full for each in plane(one, names_of(one)).front}
+    front = {each.heading.full for each in drawn(one).front}
     assert front <= {each.checkpoint.name for each in rows} - beaten
     numbers = {(r.clean.count, r.robust.count) for r in rows if r.checkpoint.name not in beaten}
     assert len(front) == len(numbers)
@@ -63,19 +67,42 @@ def test_the_front_agrees_with_comparing_every_pair():
 
 def test_a_row_that_was_not_attacked_adaptively_is_hollow():
     one = board(row("a-s0", 190, 100), row("b-s1", 180, 90, is_adaptive=False))
-    assert [spot.kind for spot in plane(one, names_of(one)).spots] == ["front", "open"]
+    assert [spot.kind for spot in drawn(one).spots] == ["front", "open"]
 
 
 def test_rows_without_a_rank_or_a_number_are_no_dots():
-    one = board(row("a-s0", 190, 100), row("b-s1", 195, 150, rank=None), row("c-s2", 190, 0))
-    assert len(plane(one, names_of(one)).spots) == 2
+    one = board(row("a-s0", 190, 100), row("b-s1", 195, 150, rank=None), row("c-s2", 190, 90))
+    assert len(drawn(one).spots) == 2
     none = board(row("b-s1", 195, 150, rank=None))
-    assert plane(none, names_of(none)) is None
+    assert drawn(none) is None
+
+
+def test_the_picture_starts_below_the_lowest_row_above_zero_and_names_those_at_zero():
+    one = board(row("a-s0", 190, 150), row("b-s1", 191, 120), row("c-s2", 190, 0))
+    found = drawn(one)
+    ticks = [text.text for text in found.texts if text.kind == "tick end"]
+    assert ticks[0] == "55 %"
+    assert [spot.title.split(":")[0] for spot in found.spots] == ["a-s0", "b-s1"]
+    assert "Not drawn, at 0 % robust accuracy: c-s2." in found.note
+    none = drawn(board(row("a-s0", 190, 0), row("b-s1", 180, 0)))
+    assert len(none.spots) == 2
+    assert "Not drawn" not in none.note
+
+
+def test_the_front_and_the_best_of_each_baseline_are_named_and_nothing_else():
+    one = board(
+        row("trades_he-s0", 190, 150),
+        row("trades_he-s1", 185, 120),
+        row("trades-s0", 180, 110),
+        row("trades-s1", 175, 90),
+    )
+    named = {text.text for text in drawn(one).texts if text.kind.startswith("name")}
+    assert named == {"trades_he-s0", "trades-s0"}
 
 
 def test_rows_on_the_same_point_share_a_dot_that_names_them_all():
     one = board(row("a-s0", 190, 100), row("b-s1", 190, 100))
-    found = plane(one, names_of(one))
+    found = drawn(one)
     assert [spot.title.split(":")[0] for spot in found.spots] == ["a-s0, b-s1"]
     assert "a-s0 +1" in {text.text for text in found.texts}
     assert "share a dot" in found.note
@@ -89,19 +116,34 @@ def test_a_dot_leads_to_the_page_of_its_checkpoint():
     assert all(f"checkpoints/{link.rpartition('/')[2]}" in files for link in links)
 
 
-def test_no_label_covers_another_or_a_dot():
+@pytest.mark.parametrize("is_needed", [False, True])
+def test_no_label_covers_another_or_a_dot(is_needed):
     draw = np.random.default_rng(1)
-    dots = [Label(f"name-{n}", *map(float, draw.integers(60, 400, 2))) for n in range(80)]
-    placed = place(dots, (0.0, 0.0, 500.0, 500.0), 0, 80)
-    boxes = [_box(one) for one in placed]
+    labels = [
+        Label(f"name-{n}", *map(float, draw.integers(60, 400, 2)), is_needed) for n in range(80)
+    ]
+    dots = [(one.x, one.y) for one in labels]
+    placed = place(labels, dots, [(0.0, 200.0, 500.0, 200.0)], (0.0, 0.0, 500.0, 500.0))
+    boxes = [_box(one) for _, one in placed]
     assert len(boxes) > 10
     for number, box in enumerate(boxes):
         assert box[0] >= 0
         assert box[2] <= 500
-        for other in boxes[:number]:
+        assert is_needed or not box[1] < 200 < box[3]
+        spots = [(x - 4, y - 4, x + 4, y + 4) for x, y in dots]
+        for other in [*boxes[:number], *spots]:
             assert (
                 box[2] <= other[0] or other[2] <= box[0] or box[3] <= other[1] or other[3] <= box[1]
             )
+
+
+def test_a_needed_label_without_room_beside_its_dot_stands_away_with_a_leader():
+    dots = [(100.0 + 12 * n, 100.0 + 12 * m) for n in range(-8, 9) for m in range(-2, 3)]
+    box = (0.0, 0.0, 400.0, 400.0)
+    assert place([Label("the-front", 100.0, 100.0)], dots, [], box) == []
+    ((_, placed),) = place([Label("the-front", 100.0, 100.0, is_needed=True)], dots, [], box)
+    assert placed.leader is not None
+    assert abs(placed.y - 100) > 24
 
 
 def _box(placed):
@@ -109,11 +151,6 @@ def _box(placed):
     width = 6 * len(placed.text)
     left = placed.x - {"": 0, "middle": width / 2, "end": width}[placed.anchor]
     return left, placed.y - 8, left + width, placed.y + 2
-
-
-def test_at_most_the_asked_number_of_labels_is_placed():
-    dots = [Label("x", 50.0 * n, 50.0) for n in range(1, 9)]
-    assert [one.text for one in place(dots, (0.0, 0.0, 999.0, 99.0), 0, 3)] == ["x"] * 3
 
 
 # Names
@@ -166,6 +203,12 @@ def test_the_best_forty_rows_are_shown_and_the_total_is_said():
     found = attack_matrix(one, names_of(one))
     assert len(found.lines) == 40
     assert "the best 40 of 57 rows" in found.caption
+
+
+def test_columns_that_were_left_out_are_called_rarer_and_not_worse():
+    attacks = tuple(attack(f"a{n}@logits:ce", CORRECT, 150 - n, 100, 200) for n in range(13))
+    one = board(standing("a-s0", attacks=attacks))
+    assert "the commonest 12 of 13 attacks" in attack_matrix(one, names_of(one)).caption
 
 
 def test_a_matrix_of_forty_rows_and_twelve_attacks_stays_small():

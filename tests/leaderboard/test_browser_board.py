@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from browser import PHONE, Visitor, pages_of, sideways
+from browser import PHONE, WIDE, Visitor, one_of_each_kind, pages_of, sideways
 from playwright.sync_api import Page, expect
 from synthetic_boards import board, every_kind, rate, record, standing
 
@@ -107,9 +107,17 @@ def test_a_search_keeps_the_rows_that_hold_every_word_and_says_how_many(opened):
     opened.get_by_label("Search", exact=True).fill("trades ANCRA")
     assert shown(opened, "defense") == ["trades_ancra"]
     expect(opened.get_by_role("status")).to_have_text("1 of 7 rows")
+
+
+def test_a_search_without_a_hit_says_so_aloud_and_in_the_table_until_one_matches(opened):
     opened.get_by_label("Search", exact=True).fill("nobody has this")
-    expect(opened.get_by_role("status")).to_have_text("0 of 7 rows")
+    line = opened.locator("table[data-tools] td", has_text="No row matches.")
+    expect(opened.get_by_role("status")).to_have_text("No row matches.")
+    expect(line).to_be_visible()
     assert shown(opened, "defense") == []
+    opened.get_by_label("Search", exact=True).fill("ancra")
+    expect(line).to_have_count(0)
+    expect(opened.get_by_role("status")).to_have_text("1 of 7 rows")
 
 
 def choose(page: Page, menu: str) -> None:
@@ -132,7 +140,8 @@ def choose(page: Page, menu: str) -> None:
 def test_a_filter_of_a_number_takes_bounds_and_ranges(opened, wanted, kept):
     choose(opened, "Filter")
     opened.get_by_label("Robust accuracy", exact=True).first.fill(wanted)
-    expect(opened.get_by_role("status")).to_have_text(f"{kept} of 7 rows")
+    said = f"{kept} of 7 rows" if kept else "No row matches."
+    expect(opened.get_by_role("status")).to_have_text(said)
     assert len(shown(opened, "robust")) == kept
 
 
@@ -202,6 +211,21 @@ def test_a_phone_shows_fewer_columns_first(visitor, browsed):
     assert visible_columns(page) == ["rank", "defense", "robust", "clean", "gap", "level"]
 
 
+def test_a_phone_shows_the_whole_bar_of_a_row_and_says_that_more_is_to_the_right(visitor, browsed):
+    page = visitor.open(browsed / BOARD, PHONE)
+    script = """() => {
+      const row = document.querySelector("table[data-tools] tbody tr");
+      const end = row.closest(".scroll").getBoundingClientRect().right;
+      const place = (what) => row.querySelector(what).getBoundingClientRect();
+      const link = place("th > .link");
+      return [place("td svg").right <= end, link.top < place("th > a").top + 20];
+    }"""
+    assert page.evaluate(script) == [True, True]
+    expect(page.get_by_text("Scroll sideways for more columns.")).to_be_visible()
+    wide = visitor.open(browsed / BOARD)
+    expect(wide.get_by_text("Scroll sideways for more columns.")).to_be_hidden()
+
+
 def test_escape_closes_a_menu_and_gives_the_focus_back(opened):
     choose(opened, "Columns")
     opened.locator(".columns").get_by_label("Parameters").focus()
@@ -253,7 +277,7 @@ def test_reset_puts_everything_back_and_cleans_the_address(opened):
 )
 def test_an_address_of_nonsense_still_gives_a_board(visitor, browsed, query):
     page = visitor.open((browsed / BOARD).as_uri() + query)
-    expect(page.get_by_role("status")).to_contain_text("of 7 rows")
+    expect(page.get_by_role("status")).to_contain_text(re.compile("of 7 rows|No row matches"))
     assert "defense" in visible_columns(page)
 
 
@@ -339,6 +363,25 @@ def test_no_page_scrolls_sideways_on_a_phone_complains_or_calls_elsewhere(visito
     assert visitor.complaints == []
 
 
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_a_name_of_thousands_of_letters_takes_a_few_lines_and_stays_whole(visitor, tmp_path, size):
+    name = "x" * 5000
+    one = board(standing(name), standing("y-s0", checkpoint=record("y-s0", defense=name)))
+    site = build(Material(boards=[one]), tmp_path).index.parent
+    page = visitor.open(site / addresses.board_page(one), size)
+    for cell in page.locator("table[data-tools] tbody th").all():
+        assert cell.evaluate("(cell) => cell.clientHeight") < 140
+        assert name in cell.inner_text()
+    pages = [path for path in pages_of(site) if name in path.read_text()]
+    headings = []
+    for path in pages:
+        page.goto(path.as_uri())
+        headings.append(page.locator("h1").evaluate("(h1) => [h1.clientHeight, h1.innerText]"))
+        assert sideways(page) == 0
+    assert any(name in text for _, text in headings)
+    assert max(height for height, _ in headings) < 190
+
+
 def test_an_open_menu_fits_on_a_phone(visitor, browsed):
     page = visitor.open(browsed / BOARD, PHONE)
     for menu in ("Filter", "Columns"):
@@ -366,6 +409,34 @@ def test_nothing_but_the_content_is_printed(visitor, browsed):
     for gone in (".tools", ".rooms", ".trail"):
         expect(page.locator(gone)).to_be_hidden()
     expect(page.locator("table[data-tools]")).to_be_visible()
+
+
+def test_paper_has_no_box_that_scrolls_and_keeps_diagnostics_and_evidence(visitor, browsed):
+    page = visitor.open(browsed / BOARD, (1000, 900))
+    page.emulate_media(media="print")
+    script = """() => [...document.querySelectorAll(".scroll")].filter((box) =>
+      getComputedStyle(box).overflow !== "visible" || getComputedStyle(box).maxHeight !== "none" ||
+      box.scrollWidth > box.clientWidth + 1).map((box) => box.textContent.slice(0, 60))"""
+    for path in one_of_each_kind(browsed):
+        page.goto(path.as_uri())
+        assert (path.name, page.evaluate(script)) == (path.name, [])
+        assert sideways(page) == 0
+    phone = visitor.open(browsed / BOARD, PHONE)
+    phone.emulate_media(media="print")
+    assert {"diagnostics", "evidence"} <= set(visible_columns(phone))
+    every = visitor.open(f"{(browsed / BOARD).as_uri()}?columns=training,passes,level")
+    every.emulate_media(media="print")
+    assert visible_columns(every) == ["defense", "level", "diagnostics", "evidence"]
+
+
+def test_a_separator_stands_between_two_pages_and_never_after_the_last(visitor, browsed):
+    page = visitor.open(browsed / BOARD)
+    script = """() => [...document.querySelectorAll(".trail li")].map((entry) =>
+      ["::before", "::after"].map((side) => getComputedStyle(entry, side).content))"""
+    for path in one_of_each_kind(browsed):
+        page.goto(path.as_uri())
+        for place, said in enumerate(page.evaluate(script)):
+            assert said == ['"›"' if place else "none", "none"]
 
 
 def test_the_first_key_reaches_a_link_past_the_navigation(opened):

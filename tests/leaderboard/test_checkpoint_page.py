@@ -85,7 +85,7 @@ def test_numbers_of_every_panel_are_on_the_page(parsed):
     for said in (
         "−54 images apgd_ce@auxiliary(0):ce",
         "this board: 1/5",
-        "Least is left of class 3 (0.0 %)",
+        "that of class 3 (0.0 %)",
         "D13: more random starts",
         "Images that are wrong as they are but right on the last iterate of an attack.",
         "broken by 3 of 8 attacks: no. 1, 6–7",

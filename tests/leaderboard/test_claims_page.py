@@ -12,7 +12,9 @@ from harness.claims import claims
 from harness.identity import Claim
 from harness.standings.studies import impossible
 from leaderboard.material import Material
+from leaderboard.minus import minus
 from leaderboard.pages import PAGES
+from leaderboard.printed import variant
 from leaderboard.site import _render
 from leaderboard.worked import Example, examples
 
@@ -73,7 +75,7 @@ def test_exactly_the_impossible_figures_are_flagged_with_their_reason(whole: Rea
 def test_notes_and_quotations_are_told(whole: Read):
     rows = figures(whole)
     for row, claim in zip(rows, claims(), strict=True):
-        assert claim.note in row[12]
+        assert minus(claim.note) in row[12]
         assert claim.quoted_from in row[12]
 
 
@@ -135,4 +137,37 @@ def test_hostile_claims_are_text():
 
 
 def test_without_claims_the_page_says_so():
-    assert "No published figure is stored" in page(()).text
+    said = " ".join(page(()).text.split())
+    assert "No published figure is stored" in said
+    assert "of them cannot be" not in said
+    assert "quoted by" not in said
+    assert "0 published figures" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ""),
+        ("relative_to=pgd_at", "relative to pgd_at"),
+        ("mean_of=pgd+cw_linf", "mean of pgd, cw_linf"),
+        ("best_epoch_minus_last_epoch", "best epoch minus last epoch"),
+        ("s=15,m=0.1,sweep=m", "s = 15, m = 0.1, sweep m"),
+        ("severity=mean_1_to_5,corruptions=15", "severity mean 1 to 5, corruptions 15"),
+        ("severity=none", "severity none"),
+    ],
+)
+def test_settings_of_a_figure_read_as_words(text, words):
+    assert variant(text) == words
+
+
+def test_no_setting_stands_on_the_page_as_it_is_stored(whole: Read):
+    rows = figures(whole)
+    assert [row[8] for row in rows] == [variant(one.variant) for one in claims()]
+    assert not any("relative_to" in row[8] or "=" in row[8].replace(" = ", "") for row in rows)
+
+
+def test_a_negative_figure_has_a_minus_sign():
+    changed = replace(claims()[0], printed="-1.25", note="89.50 - 84.57 of pgd-40, step 1e-4")
+    row = figures(page((changed,)))[0]
+    assert row[1].startswith("−1.25")
+    assert "89.50 − 84.57 of pgd-40, step 1e-4" in row[12]

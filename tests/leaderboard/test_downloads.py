@@ -57,6 +57,14 @@ def test_the_tables_hold_every_row_of_every_board(boards):
     assert sum(len(one["standings"]) for one in found) == rows
 
 
+def test_what_one_board_alone_has_is_not_written_twice(boards):
+    material = Material(boards=boards[:1])
+    page = addresses.board_page(boards[0], "json")
+    assert links(material).json == page
+    assert {page, addresses.RESULTS_CSV} <= render(material).keys()
+    assert addresses.RESULTS_JSON not in render(material)
+
+
 def test_the_site_carries_the_store_as_one_finished_file(database, tmp_path):
     site = built_from(database, tmp_path / "site").index.parent
     copy = site / addresses.DATABASE

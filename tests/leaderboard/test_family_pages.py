@@ -14,7 +14,7 @@ from harness.standings.comparison import Comparison
 from harness.statistics import paired_bootstrap
 from leaderboard.addresses import family_page
 from leaderboard.family import OTHER
-from leaderboard.gains import Gain, gain_chart, signed
+from leaderboard.gains import Gain, gain_chart
 from leaderboard.material import Material
 from leaderboard.pages import PAGES, Draft
 from leaderboard.site import _render
@@ -100,14 +100,6 @@ def test_two_that_decide_every_image_alike_have_no_interval():
     assert gain is not None
     assert gain.interval is None
     assert gain.interval_points == "–"
-
-
-@pytest.mark.parametrize(
-    ("difference", "text"),
-    [(0.021, "+2.1"), (-0.021, "−2.1"), (0.0, "0.0"), (0.0001, "0.0"), (-0.0001, "0.0")],
-)
-def test_a_difference_has_its_sign_unless_it_reads_as_zero(difference, text):
-    assert signed(difference) == text
 
 
 def test_the_page_says_higher_lower_and_not_told_apart_in_words():
@@ -248,3 +240,11 @@ def test_hostile_names_of_defenses_and_architectures_are_text():
     shown = page(found, OTHER)
     assert "img" not in shown.tags()
     assert evil in shown.text
+
+
+def test_every_family_has_a_plain_address_of_its_own():
+    families = {text.family for text in texts().defenses.values()} | {OTHER}
+    pages = {family_page(name) for name in families}
+    assert len(pages) == len(families)
+    assert {"families/he.html", "families/ancra.html"} <= pages
+    assert not [page for page in pages if "~" in page]

@@ -33,7 +33,10 @@ def test_pages_of_nothing_are_valid():
             assert errors(page) == [], name
 
 
-@pytest.mark.parametrize("text", ['"><b>', "'=>`", "&amp", "&notit;", "<!--", "]]>", "\x0c\x01"])
+@pytest.mark.parametrize(
+    "text",
+    ['"><b>', "'=>`", "&amp", "&notit;", "<!--", "]]>", "\x0c\x01", "\ufdd0\uffff\U0001fffe"],
+)
 def test_pages_of_hostile_names_are_valid(text):
     row = standing(checkpoint=record(text, defense=text, architecture=text), last_lowered_by=text)
     files = render(Material(boards=[board(row, failed(f"{text}!", text), dataset=text)]))

@@ -114,6 +114,16 @@ def test_without_the_bits_the_pictures_say_what_their_own_attack_did():
 # in a browser
 
 
+def test_an_image_of_which_nothing_is_told_is_not_called_wrong():
+    """Which attacks broke it is told of the first images only."""
+    clean = replace(clean_gallery(1, 8), indices=(30,))
+    attacked = attacked_gallery(clean)
+    attacked = replace(attacked, broken=(False,), predicted=clean.labels)
+    found = Images.of(detailed(), (clean, attacked), looked_into(), "sheet.png")
+    assert [one.verdict for one in found.pictures] == ["not broken"]
+    assert found.said.startswith("1 test image:")
+
+
 @pytest.fixture(scope="module")
 def pictured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a site of which everything is known."""

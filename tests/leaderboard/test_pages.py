@@ -206,7 +206,8 @@ def test_the_evidence_names_what_a_higher_level_lacks_and_what_each_kind_of_atta
         "no transferred attack",
         "diagnostics not run: D05, D06",
         "White-box attacks 53.0 % 46.1–59.8",
-        "Queries, decisions and noise 88.0 % 82.8–91.8",
+        "Queries, decisions and noise – only survivors of an earlier stage were attacked: "
+        "at most 61 of 192 broken by one attack",
         "harness diagnose trades-digits-cnn-smoke-s0 --norm linf --epsilon 1/5",
     ):
         assert said in text, said

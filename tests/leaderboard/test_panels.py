@@ -270,7 +270,7 @@ def test_every_image_of_the_matrix_is_in_the_row_of_its_class():
     assert found.matrix[3].cells[3] == ("s0", "0")
     assert found.matrix[3].cells[4] == ("s5", "20")
     assert (found.rows[0].robust.percent, found.rows[3].robust.percent) == ("100.0", "0.0")
-    assert "Least is left of class 3 (0.0 %), most of class 0 (100.0 %)." in found.said
+    assert "is that of class 3 (0.0 %), the largest that of class 0 (100.0 %)." in found.said
     assert "overlap" not in found.said
 
 
@@ -374,6 +374,17 @@ def test_every_drop_is_signed_by_the_attack_that_caused_it():
     assert Progress.of(Insight()) is None
 
 
+def test_a_number_that_fell_one_time_fell_once():
+    shown = looked_into()
+    found = Progress.of(replace(shown, history=shown.history[:2]))
+    assert found is not None
+    assert "The number fell once;" in found.said
+    still = replace(shown.history[1], lowered_by=())
+    kept = Progress.of(replace(shown, history=(shown.history[0], still)))
+    assert kept is not None
+    assert "The number has not fallen;" in kept.said
+
+
 # features
 
 
@@ -395,7 +406,7 @@ def test_each_analysis_becomes_sentences_and_tables():
         ("clean", "−0.77", "95.0", "−1.08", "−0.889", "1.24"),
     )
     assert "2 on average" in shown["gradient_norm_ratios"].said
-    assert "lose 3.0 points" in shown["overfitting_gap"].said
+    assert "under PGD-20: −3.0 points" in shown["overfitting_gap"].said
     assert shown["overfitting_gap"].tables[0].rows[1] == ("last epoch", "8", "59.0", "95.0")
     assert shown["training_time"].said.startswith("2.1 s per epoch in the median, 1 min 23 s")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from page_reader import Read, read
 
@@ -65,6 +67,9 @@ def test_every_level_is_explained(shown: Read):
         (module, "ENOUGH", 0.9, "at least 90 %"),
         (module, "DIAGNOSED", 1234, "up to 1,234 images"),
         (module, "BARRING", ("D99",), "none of D99 is red"),
+        (module, "MANY", 750, "On 750 images and more that are right"),
+        (module, "CHANCE", 0.05, "rejects chance at 5 %"),
+        (module, "IN_POINTS", {"D98": (1, 2)}, "This holds for D98."),
     ],
 )
 def test_a_threshold_that_changes_in_the_code_changes_on_the_page(
@@ -85,6 +90,16 @@ def test_the_interval_of_the_example_is_the_one_that_rows_have(shown: Read):
     low, high = wilson(592, 1000)
     assert f"59.2 %, from {100 * low:.1f} to {100 * high:.1f}" in said(shown).replace("\xa0", " ")
     assert "from 56.1 to 62.2" in said(shown)  # protocol, section 3
+
+
+def test_nothing_refers_to_a_text_that_a_reader_cannot_open(shown: Read):
+    assert ".md" not in said(shown)
+    assert not re.search(r"\((RA-S|A)\d", said(shown))
+    assert "Pintor et al., 2022 (arXiv:2106.09947)" in said(shown)
+
+
+def test_the_command_that_checks_a_site_names_the_folder_that_the_site_has(shown: Read):
+    assert "harness results verify --site site" in said(shown)
 
 
 def test_no_model_is_ever_called_robust(shown: Read):

@@ -124,6 +124,16 @@ def test_a_manifest_that_is_gone_makes_every_file_foreign(material, tmp_path):
     assert stamps(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["日本", "---", "ÅÄÖ", "../x", "a" * 300])
+def test_a_checkpoint_of_any_name_is_known_as_ours_in_the_next_build(tmp_path, name):
+    material = Material(boards=[board(standing(checkpoint=record(name)))])
+    first = build(material, tmp_path)
+    again = build(material, tmp_path)
+    assert (again.drawn, again.files) == (0, first.files)
+    build(Material(), tmp_path)
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
 def test_two_builds_at_once_are_refused_and_the_first_is_not_harmed(material, tmp_path):
     build(material, tmp_path)
     before = stamps(tmp_path)
@@ -234,6 +244,7 @@ def test_the_digest_of_the_code_covers_pages_templates_and_standings():
     names = {f"{path.parent.name}/{path.name}" for path in covered}
     assert {"leaderboard/wording.py", "leaderboard/texts.json"} <= names
     assert {"templates/board.html", "static/board.js", "standings/row.py"} <= names
+    assert {"harness/printable.py", "harness/statistics.py", "harness/corruptions.py"} <= names
 
 
 def test_another_digest_of_the_code_draws_every_file_again(monkeypatch, material, tmp_path):

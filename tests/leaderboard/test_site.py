@@ -434,3 +434,18 @@ def test_every_pair_of_text_and_background_has_the_contrast_of_wcag_aa(scheme):
     for text, back in pairs:
         light, dark = sorted((_luminance(colours[text]), _luminance(colours[back])), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, back)
+
+
+@pytest.mark.parametrize("below", ["checkpoints", "boards"])
+def test_nothing_is_written_or_removed_through_a_link_out_of_the_folder(material, tmp_path, below):
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "site"
+    elsewhere.mkdir()
+    folder.mkdir()
+    (elsewhere / "report.html").write_text("mine")
+    (folder / below).symlink_to(elsewhere)
+    named = {f"{below}/report.html": {"facts": "", "sha256": "0" * 64}}
+    (folder / MANIFEST).write_text(json.dumps({"files": named, "only": ""}))
+    with pytest.raises(HarnessError, match=f"{below}' is a link to elsewhere"):
+        build(material, folder)
+    assert contents(elsewhere) == {"report.html": b"mine"}
+    assert not (folder / "index.html").exists()

@@ -17,7 +17,7 @@ from harness.cli.site_texts import site_texts
 from harness.diagnostics.diagnostic import DIAGNOSTICS
 from harness.museum.exhibit import EXHIBITS
 from harness.standings.levels import TITLES
-from leaderboard.texts import FILE, texts
+from leaderboard.texts import FILE, published, texts, without_codes
 
 
 def test_the_file_is_what_the_registries_give_byte_for_byte():
@@ -69,3 +69,39 @@ def test_a_field_that_the_loader_does_not_know_is_an_error_and_not_ignored():
     entry = json.loads(FILE.read_text("utf-8"))["attacks"][0]
     with pytest.raises(TypeError, match="colour"):
         type(texts().attacks[entry["name"]])(**entry, colour="red")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("final logits as deployed (A0)", "final logits as deployed"),
+        ("soft one backward (A4, A11)", "soft one backward"),
+        ("as one vector of logits (RA-S9)", "as one vector of logits"),
+        ("by 12 digits of its digest (transfer)", "by 12 digits of its digest (transfer)"),
+        ("a gate (A4) in the middle", "a gate (A4) in the middle"),
+    ],
+)
+def test_codes_at_the_end_of_a_description_are_dropped(text, words):
+    assert without_codes(text) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("protocol.md section 5", ""),
+        ("Pintor et al., 2022; protocol.md section 5", "Pintor et al., 2022"),
+        ("attacks.md 9.1; Wu et al., 2020, section 2", "Wu et al., 2020, section 2"),
+        ("Croce and Hein, 2020, section 5", "Croce and Hein, 2020, section 5"),
+    ],
+)
+def test_only_sources_that_a_reader_can_open_are_shown(text, words):
+    assert published(text) == words
+
+
+def test_no_text_of_the_pages_refers_to_an_internal_document():
+    said = texts()
+    meanings = [*said.surfaces.values(), *said.losses.values(), *said.protocols.values()]
+    sources = [one.source for one in (*said.attacks.values(), *said.diagnostics.values())]
+    described = (*said.defenses.values(), *said.diagnostics.values(), *said.exhibits.values())
+    words = [*meanings, *sources, *(one.description for one in described)]
+    assert [text for text in words if ".md" in text or without_codes(text) != text] == []

@@ -151,3 +151,11 @@ def test_the_command_for_diagnostics_names_the_same_threat_model_and_dataset() -
 def test_the_command_names_the_dataset_where_it_is_not_the_checkpoint_s_own() -> None:
     assert "--dataset" not in wording.reproduce(standing())
     assert "--dataset other" in wording.reproduce(standing(dataset="other"))
+
+
+@pytest.mark.parametrize(
+    ("difference", "text"),
+    [(0.021, "+2.1"), (-0.021, "−2.1"), (0.0, "0.0"), (0.0001, "0.0"), (-0.0001, "0.0")],
+)
+def test_a_difference_has_its_sign_unless_it_reads_as_zero(difference, text):
+    assert wording.signed_points(difference) == text

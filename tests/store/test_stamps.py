@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_galleries import GALLERY
 
 from harness.identity import (
     DIAGNOSED,
@@ -144,6 +145,16 @@ def test_what_is_said_of_its_attacks_and_images_changes_the_stamp(
     before = both.stamps()
     both.record_dataset("digits", IMAGES, 10, ("zero", "one"))
     assert all(both.stamps()[digest] != stamp for digest, stamp in before.items())
+
+
+def test_pictures_of_its_test_images_change_the_stamp(both: Store, path: Path) -> None:
+    before = both.stamps()
+    both.record_gallery(GALLERY)
+    first = both.stamps()
+    assert all(first[digest] != stamp for digest, stamp in before.items())
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE gallery SET labels = '[1, 1, 1]'")
+    assert all(both.stamps()[digest] != stamp for digest, stamp in first.items())
 
 
 def test_every_table_that_belongs_to_a_checkpoint_counts(both: Store, path: Path) -> None:
