@@ -27,13 +27,19 @@ def _lines(page: str) -> list[str]:
 COMMANDS = [(page, line) for page in PAGES for line in _lines(page)]
 
 
-def _parse(command: click.Command, name: str, words: list[str]) -> None:
-    """Read a command line as click would, without running anything."""
-    with command.make_context(name, list(words)) as context:
+def _parse(
+    command: click.Command, name: str, words: list[str], parent: click.Context | None = None
+) -> None:
+    """Read a command line as click would, without running anything.
+
+    A command keeps the help option of its first context: without the parent's names (`-h`) the
+    reference, if it is made later in the same process, would lack them.
+    """
+    with command.make_context(name, list(words), parent=parent) as context:
         if isinstance(command, click.Group):
             found, inner, rest = command.resolve_command(context, context._protected_args)
             assert inner is not None
-            _parse(inner, str(found), [*rest, *context.args])
+            _parse(inner, str(found), [*rest, *context.args], context)
 
 
 def test_the_command_reference_is_what_help_says():
