@@ -94,7 +94,7 @@ def _digits() -> Stages:
         protocol = "adaptive_gradient" if seed else "adaptive"
         yield [("eval", name, "--protocol", protocol, *few) for name in names[seed]]
     yield [("diagnose", name, *few) for name in names[0]]
-    yield [("analyse", name, "--examples", "500", "--workers", "1", "-q") for name in names[0]]
+    yield [("analyse", name, *few) for name in names[0]]
 
 
 def _cifar10() -> Stages:
