@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harness.errors import HarnessError
 from harness.identity import CheckpointRecord, Measurement
 from harness.standings import Standing
-from harness.standings.comparison import comparisons
+from harness.standings.comparison import compared
 from harness.standings.corruptions import corruption_standings
 from harness.standings.derivation import read_boards
 from harness.standings.insight import Insight, insight, known_labels
@@ -85,7 +85,7 @@ def gather(store: Store, *, generated: str = "") -> Material:
         boards=tuple(one.board for one in found),
         corruptions=corruption_standings(store),
         claims=store.claims(),
-        comparisons=tuple(comparisons(store, said.baselines)),
+        comparisons=tuple(compared((one.rows for one in found), said.baselines)),
         significances={board_slug(one.board): significance(one.rows) for one in found},
         stamps=store.stamps(),
         texts=said,

@@ -8,6 +8,7 @@ from harness.claims import claims
 from harness.cli.results_page import results_page
 from harness.store.finished import is_finished
 from harness.store.store import Store
+from leaderboard.gathering import gather
 
 HERE = Path(__file__).parents[1]
 FILE = HERE / "results.db"
@@ -32,6 +33,14 @@ def test_it_holds_every_claim(results):
 
 def test_the_page_is_what_the_file_says(results):
     assert (HERE / "docs" / "results.md").read_text() == results_page(results)
+
+
+def test_a_site_of_its_one_board_keeps_every_paired_gain(results):
+    material = gather(results)
+    assert len(material.boards) == 1
+    assert len(material.comparisons) > 50
+    only = material.cut_down_to(material.slug_of("digits"))
+    assert only.comparisons == list(material.comparisons)
 
 
 def test_no_path_of_a_machine_is_in_it():

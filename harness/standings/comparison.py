@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.standings.derivation import rows_by_board
@@ -55,6 +55,13 @@ class Comparison:
 
 
 def comparisons(store: Store, baseline_of: Mapping[str, str]) -> Iterator[Comparison]:
+    """As `compared`, of everything that the store has."""
+    return compared(rows_by_board(store).values(), baseline_of)
+
+
+def compared(
+    boards: Iterable[Sequence[Row]], baseline_of: Mapping[str, str]
+) -> Iterator[Comparison]:
     """Every trained defense beside its baseline, board by board.
 
     Only rows that an adaptive protocol covers are compared, on the images that both cover, and
@@ -62,10 +69,10 @@ def comparisons(store: Store, baseline_of: Mapping[str, str]) -> Iterator[Compar
     seed the one whose name comes first counts.
 
     Args:
-        store: what was measured.
+        boards: the rows of each, whose standings the comparisons hold.
         baseline_of: defense -> what it was built on; a defense without one is a baseline.
     """
-    for _, rows in sorted(rows_by_board(store).items(), key=lambda item: str(item[0])):
+    for rows in sorted(boards, key=_place):
         adaptive = [row for row in rows if row.standing.is_adaptive and _trained(row)]
         groups: dict[tuple[str, str, str], dict[int, Row]] = {}
         for row in sorted(adaptive, key=lambda row: row.standing.checkpoint.name):
@@ -79,6 +86,11 @@ def comparisons(store: Store, baseline_of: Mapping[str, str]) -> Iterator[Compar
             if 0 in mine:
                 found.append(_compared(defense, baseline, mine, theirs))
         yield from _adjusted(found)
+
+
+def _place(rows: Sequence[Row]) -> str:
+    standing = rows[0].standing
+    return str((standing.dataset, standing.images, standing.threat))
 
 
 def _adjusted(found: Sequence[Comparison]) -> Iterator[Comparison]:

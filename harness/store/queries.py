@@ -209,6 +209,22 @@ def write_failure(connection: Connection, failure: Failure) -> bool:
     return earlier.rowcount == 0
 
 
+def _renew(
+    connection: Connection,
+    table: Table,
+    row: Mapping[str, Any],
+    key: Iterable[str],
+    *,
+    renews: bool = True,
+) -> bool:
+    """Insert a row, in place of an earlier one of that key if it renews; whether it is new."""
+    earlier = 0
+    if renews:
+        mine = (table.c[name] == row[name] for name in key)
+        earlier = connection.execute(delete(table).where(*mine)).rowcount
+    return insert_once(connection, table, row) and earlier == 0
+
+
 _FINDING_KEY = ("function_id", "images_id", "norm", "epsilon", "diagnostic")
 
 
@@ -221,15 +237,12 @@ def write_finding(connection: Connection, finding: Finding, *, renews: bool = Tr
         renews: whether it takes the earlier one's place or leaves it.
     """
     ids = references(connection, finding.checkpoint, finding.dataset, finding.images)
-    row, table = rows.finding_row(finding) | ids, schema.finding
-    earlier = 0
+    row = rows.finding_row(finding) | ids
     if renews:
-        mine = (table.c[name] == row[name] for name in _FINDING_KEY)
-        earlier = connection.execute(delete(table).where(*mine)).rowcount
         failed = schema.failure
         same = (failed.c[name] == row[name] for name in _FINDING_KEY[:-1])
         connection.execute(delete(failed).where(*same, failed.c.attack == DIAGNOSED))
-    return insert_once(connection, table, row) and earlier == 0
+    return _renew(connection, schema.finding, row, _FINDING_KEY, renews=renews)
 
 
 _MEASUREMENT_KEY = ("function_id", "images_id", "analysis", "on", "norm", "epsilon")
@@ -246,20 +259,15 @@ def write_measurement(
         renews: whether it takes the earlier one's place or leaves it.
     """
     ids = references(connection, measurement.checkpoint, measurement.dataset, measurement.images)
-    row, table = rows.measurement_row(measurement) | ids, schema.measurement
-    earlier = 0
-    if renews:
-        mine = (table.c[name] == row[name] for name in _MEASUREMENT_KEY)
-        earlier = connection.execute(delete(table).where(*mine)).rowcount
-    return insert_once(connection, table, row) and earlier == 0
+    row = rows.measurement_row(measurement) | ids
+    return _renew(connection, schema.measurement, row, _MEASUREMENT_KEY, renews=renews)
 
 
 def write_gallery(connection: Connection, gallery: Gallery) -> bool:
     """Record pictures of a dataset, in place of earlier ones; whether it had none."""
     images_id = ensure_images(connection, gallery.dataset, gallery.images)
-    row, table = galleries.gallery_row(gallery) | {"images_id": images_id}, schema.gallery
-    earlier = connection.execute(delete(table).where(table.c.images_id == images_id)).rowcount
-    return insert_once(connection, table, row) and earlier == 0
+    row = galleries.gallery_row(gallery) | {"images_id": images_id}
+    return _renew(connection, schema.gallery, row, ("images_id",))
 
 
 _ADVERSARIAL_KEY = ("function_id", "images_id", "norm", "epsilon")
@@ -276,12 +284,8 @@ def write_adversarial(
         renews: whether it takes the earlier one's place or leaves it.
     """
     ids = references(connection, gallery.checkpoint, gallery.dataset, gallery.images)
-    row, table = galleries.adversarial_row(gallery) | ids, schema.adversarial
-    earlier = 0
-    if renews:
-        mine = (table.c[name] == row[name] for name in _ADVERSARIAL_KEY)
-        earlier = connection.execute(delete(table).where(*mine)).rowcount
-    return insert_once(connection, table, row) and earlier == 0
+    row = galleries.adversarial_row(gallery) | ids
+    return _renew(connection, schema.adversarial, row, _ADVERSARIAL_KEY, renews=renews)
 
 
 def write_claim(connection: Connection, claim: Claim) -> bool:
