@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 QUICK := not slow and not network and not gpu
 
-.PHONY: setup demo test test-long promises lint types reference results screenshots requirements clean
+.PHONY: setup demo test test-long promises lint types reference results bench screenshots requirements clean
 
 demo: $(INSTALLED)
 	$(BIN)/harness demo --out demo
@@ -46,6 +46,12 @@ reference: $(INSTALLED)
 # The project's own results.db and docs/results.md, from nothing; hours on 2 cores, and it resumes.
 results: $(INSTALLED)
 	$(BIN)/python -m harness.cli.published
+
+# Every comparison with the peers, side by side: benchmarks/results.json and docs/performance.md.
+# Under 15 minutes on 2 cores, once the model of the comparisons is trained. BENCH="--device cuda".
+bench: $(INSTALLED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --group bench
+	$(BIN)/python -m benchmarks $(BENCH)
 
 # The pictures of the site in the README, from results.db; needs Chromium.
 screenshots: $(INSTALLED)

@@ -8,7 +8,7 @@ asks for them through `prepare` before any train-mode pass moves a running stati
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.models.network import Network
+from harness.models.prepared import folded, rough
 from harness.outputs import Outputs, Select
 from harness.threat import ThreatModel
 
@@ -171,6 +172,10 @@ class Batch:
         memory: what stateful parts remember; an empty one if None.
         extras: trainable modules of losses, by name.
         precision: `float32`, or `bfloat16` for passes under autocast; outputs are float32.
+        labels_on_cpu: the same labels where random numbers are drawn, so that a draw that depends
+            on them does not wait for the device; copied from `labels` on first use if None.
+        folds: whether attacks in evaluation mode climb on a folded copy of the network, which is
+            cheaper and differs from the network itself by rounding.
     """
 
     def __init__(
@@ -192,6 +197,8 @@ class Batch:
         memory: Memory | None = None,
         extras: Mapping[str, nn.Module] | None = None,
         precision: str = "float32",
+        labels_on_cpu: Tensor | None = None,
+        folds: bool = False,
     ) -> None:
         self.network = network
         self.images = images
@@ -211,9 +218,20 @@ class Batch:
         """[N], how many inner steps each image stayed right; set by a maximiser that counts."""
         self.measures: dict[str, Tensor] = {}
         """Scalars that parts want in the training curves, by name."""
+        self._labels_on_cpu = labels_on_cpu
         self._maximiser = maximiser
         self._negatives = negatives
         self._original: Batch | None = None
+        self._folds = folds and can_fold(network)
+        self._is_attacked = False
+        self._copy: Network | None = None
+
+    @property
+    def labels_on_cpu(self) -> Tensor:
+        """[N] int64, for draws that depend on them."""
+        if self._labels_on_cpu is None:
+            self._labels_on_cpu = self.labels.cpu()
+        return self._labels_on_cpu
 
     def prepare(self, needs: Iterable[str]) -> None:
         """Make the images that attacks have to make, negatives first, before any other pass."""
@@ -231,9 +249,24 @@ class Batch:
         """
         return self.epoch * max(length / self.epochs, 1.0)
 
-    def attacking(self) -> AbstractContextManager[None]:
-        """The mode in which attacks on training images see the network (`InnerBudget.bn`)."""
-        return nullcontext() if self.budget.bn == "train" else evaluating(self.network)
+    @contextmanager
+    def attacking(self) -> Iterator[None]:
+        """How attacks on training images see the network (`InnerBudget.bn`).
+
+        In evaluation mode the network is a fixed function as long as the attack climbs. Where the
+        batch `folds`, `answers` then come from a copy, in bfloat16 if the run is. It is made at the
+        first question and forgotten at the end, for the next step changes the weights; it has no
+        gradient but that of the images.
+        """
+        if self.budget.bn == "train":
+            yield
+            return
+        with evaluating(self.network):
+            self._is_attacked = True
+            try:
+                yield
+            finally:
+                self._is_attacked, self._copy = False, None
 
     def measure(self, name: str, value: Tensor) -> None:
         """Put a scalar into the training curves: the epoch's mean of it is kept."""
@@ -260,6 +293,7 @@ class Batch:
             if isinstance(part, cached_property):
                 twin.__dict__.pop(name, None)
         twin.network, twin.memory = network, memory
+        twin._is_attacked, twin._copy = False, None
         twin.__dict__.update(computed)  # where cached properties keep their values
         return twin
 
@@ -323,7 +357,19 @@ class Batch:
             exact: in float32 whatever the precision of the run; the one gradient of a single-step
                 attack needs it.
         """
-        return Answers(self._pass(self.network, images, select, exact=exact), labels, self.network)
+        if self._is_attacked and self._folds and not exact:
+            outputs = self._pass_of_the_copy(images, select)
+        else:
+            outputs = self._pass(self.network, images, select, exact=exact)
+        return Answers(outputs, labels, self.network)
+
+    def _pass_of_the_copy(self, images: Tensor, select: Select) -> Outputs:
+        is_exact = self.precision == "float32"
+        if self._copy is None:
+            copy = folded(self.network)
+            self._copy = copy if is_exact else rough(copy)
+        outputs: Outputs = self._copy(images, select=select)
+        return outputs if is_exact else in_float32(outputs)
 
     def _pass(self, network: Network, images: Tensor, select: Select, *, exact: bool) -> Outputs:
         if self.precision == "float32" or exact:
@@ -336,6 +382,18 @@ class Batch:
     def per_head(self, loss: Callable[[int], Tensor], answers: Answers) -> Tensor:
         """Combine a loss over all outputs of this network."""
         return self.combine(loss, answers.count)
+
+
+def sent(drawn: Tensor, device: torch.device) -> Tensor:
+    """What was drawn on the CPU on the device; nobody waits until it is there."""
+    if device.type != "cuda":
+        return drawn.to(device)
+    return drawn.pin_memory().to(device, non_blocking=True)
+
+
+def can_fold(network: nn.Module) -> bool:
+    """Whether a folded copy is any cheaper: some module names normalisations that can go."""
+    return any(getattr(module, "folds", ()) for module in network.modules())
 
 
 def in_float32(outputs: Outputs) -> Outputs:

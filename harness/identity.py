@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 from harness.threat import ThreatModel
@@ -57,7 +58,7 @@ class AttackSpec:
     parameters: Parameters = ()
     changed: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """Identity of the attack: same hash, same search."""
         return digest(
@@ -125,6 +126,17 @@ class Capabilities:
         return asdict(self)
 
 
+EXACT = "float32"
+"""The precision that changes nothing, and the default."""
+
+PRECISIONS = {
+    EXACT: "the model as it is loaded, nothing changed",
+    "folded": "a copy with BatchNorm folded into convolutions, channels last, in float32",
+    "mixed": "that copy, in bfloat16 for attacks that lose nothing by it",
+}
+"""What a search differentiates; the model as loaded has the last word on every wrong decision."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One slice of one attack on one checkpoint: the key under which its outcome is stored.
@@ -138,7 +150,7 @@ class Job:
         attack: the attack with its parameters.
         population: `correct`, or `survivors:PROTOCOL` for a second stage.
         seed: run seed of the attack's random streams.
-        precision: number format of the search, `float32`.
+        precision: what the search differentiates, one of `PRECISIONS`.
         first: index of the slice's first image in the test split.
         last: index after its last image.
     """
@@ -161,7 +173,7 @@ class Runtime:
 
     Args:
         device: `cpu` or `cuda`.
-        batch_size: images of one pass.
+        batch_size: images of one pass; 0 for as many as a GPU's memory holds.
         workers: processes.
         time_limit: seconds for one job, after which a model counts as hanging.
     """

@@ -277,13 +277,23 @@ def _without_queries(suite: Sequence[AttackSpec]) -> list[AttackSpec]:
 def _quick_standard(target: Target) -> list[AttackSpec]:
     """A first look in seconds; AutoAttack's minimal-norm attack and most queries are left out."""
     suite = [attack_spec("fgsm"), attack_spec("pgd", steps=40)]
-    suite += _auto_attack(target, "logits")[:-2]
-    suite.append(attack_spec("square", queries=1000))
-    return (
-        [with_settings(spec, eot=DRAWS) for spec in suite]
-        if target.capabilities.is_random
-        else suite
-    )
+    return [*_in_expectation(target, suite), *_first_gradients(target), *_few_queries(target)]
+
+
+def _first_gradients(target: Target) -> list[AttackSpec]:
+    """The two parts of AutoAttack that find nearly everything, both by gradients."""
+    return _in_expectation(target, _auto_attack(target, "logits")[:-2])
+
+
+def _few_queries(target: Target) -> list[AttackSpec]:
+    """A guard against gradients that lead nowhere, for a tenth of what AutoAttack's costs."""
+    return _in_expectation(target, [attack_spec("square", queries=1000)])
+
+
+def _in_expectation(target: Target, suite: list[AttackSpec]) -> list[AttackSpec]:
+    if not target.capabilities.is_random:
+        return suite
+    return [with_settings(spec, eot=DRAWS) for spec in suite]
 
 
 def _quick_adaptive(target: Target) -> list[AttackSpec]:
@@ -301,8 +311,7 @@ def _quick_adaptive(target: Target) -> list[AttackSpec]:
     suite += _scaled(target)
     if capabilities.training_loss:
         suite.append(attack_spec("apgd_ce", surface="training_loss"))
-    if capabilities.is_random:
-        suite = [with_settings(spec, eot=DRAWS) for spec in suite]
+    suite = _in_expectation(target, suite)
     done = _quick_standard(target)
     return [spec for spec in _defined(suite, target) if spec not in done]
 
@@ -316,7 +325,7 @@ def _adaptive_auto_attack(target: Target) -> list[AttackSpec]:
     first = attack_spec("apgd_ce", surface="sum(2)" if capabilities.auxiliary else "logits")
     targeted = [spec for surface in surfaces for spec in _auto_attack(target, surface)[1:3]]
     suite = [first, *targeted, attack_spec("square")]
-    return [with_settings(spec, eot=DRAWS) for spec in suite] if capabilities.is_random else suite
+    return _in_expectation(target, suite)
 
 
 def _queries(_: Target) -> list[AttackSpec]:
@@ -409,6 +418,21 @@ PROTOCOLS = {
             first=_quick_standard,
             second=_quick_adaptive,
             first_stage="standard_quick-1",
+        ),
+        Protocol(
+            "quick_gradient",
+            1,
+            "apgd_ce and apgd_t, the first stage of quick",
+            first=_first_gradients,
+        ),
+        Protocol(
+            "quick",
+            1,
+            "quick_gradient 1, then 1,000 queries of square on the survivors; not AutoAttack, of "
+            "which it leaves out fab_t and most queries",
+            first=_first_gradients,
+            second=_few_queries,
+            first_stage="quick_gradient-1",
         ),
         Protocol(
             "adaptive_autoattack",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.identity import CORRECT, Failure
+from harness.identity import CORRECT, EXACT, Failure
 from harness.standings import AttackStanding, Rate, Standing
 from leaderboard import addresses, charts, wording
 from leaderboard.evidence import Evidence
@@ -151,6 +151,8 @@ def _parameters(attack: AttackStanding) -> str:
     pairs = [f"{key}={wording.value(entry)}" for key, entry in attack.parameters.items()]
     if len(attack.seeds) > 1:
         pairs.append(f"seeds {', '.join(map(str, attack.seeds))}")
+    if attack.precisions != (EXACT,):
+        pairs.append(f"precision {', '.join(attack.precisions)}")
     return ", ".join(pairs)
 
 

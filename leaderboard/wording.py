@@ -9,7 +9,15 @@ import shlex
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
-from harness.identity import CORRECT, EVERY, Capabilities, CheckpointRecord, Failure
+from harness.identity import (
+    CORRECT,
+    EVERY,
+    EXACT,
+    PRECISIONS,
+    Capabilities,
+    CheckpointRecord,
+    Failure,
+)
 from harness.standings import Rate, Standing
 from harness.standings.corruptions import Mean
 from harness.standings.row import RANKING, name_of
@@ -207,8 +215,15 @@ def reproduce(standing: Standing) -> str:
         *(["--examples", str(standing.examples)] if standing.examples else []),
         *_where(standing),
         *("--seed", str(standing.seed)),
+        *_precision(standing),
     ]
     return _command("eval", name, options)
+
+
+def _precision(standing: Standing) -> list[str]:
+    """Nothing where every attack was searched at the default precision."""
+    shared = {*PRECISIONS}.intersection(*(attack.precisions for attack in standing.attacks))
+    return [] if EXACT in shared or not shared else ["--precision", min(shared)]
 
 
 def evaluate(record: CheckpointRecord) -> str:

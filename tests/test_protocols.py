@@ -5,6 +5,7 @@ import pytest
 from harness.attacks.attack import ATTACKS, attack_spec, parse_attack
 from harness.attacks.surface_text import SURFACES, split_surface
 from harness.errors import HarnessError
+from harness.evaluation.estimate import most_passes
 from harness.identity import CORRECT, Capabilities
 from harness.protocols import (
     PROTOCOLS,
@@ -274,6 +275,18 @@ def test_a_search_wants_what_it_found_for_this_checkpoint_on_the_survivors():
     assert found[5:] == ((mine, "survivors:standard-2"),)
 
 
+@every_kind
+def test_quick_spends_a_thousand_queries_on_what_the_two_gradient_attacks_leave(capabilities):
+    found = wanted("quick", capabilities)
+    whole = [spec for spec, _ in wanted("standard_quick", capabilities)]
+
+    assert found[:-1] == wanted("quick_gradient", capabilities)
+    assert [spec for spec, _ in found] == [s for s in whole if s.attack not in {"fgsm", "pgd"}]
+    last, population = found[-1]
+    assert (last.attack, dict(last.parameters)["queries"]) == ("square", 1000)
+    assert population == f"survivors:{protocol_named('quick_gradient').key}"
+
+
 @pytest.mark.parametrize("name", ["query", "transfer"])
 def test_every_attack_of_the_black_box_protocols_sees_all_correct_images(name):
     found = wanted(name, PLAIN, surrogates=(SURROGATE,))
@@ -333,7 +346,7 @@ def test_keys_join_name_and_version():
     assert {protocol.key for protocol in PROTOCOLS.values()} == {
         *("standard-2", "adaptive-2", "standard_quick-1", "adaptive_quick-1"),
         *("adaptive_autoattack-1", "query-1", "transfer-1"),
-        *("standard_gradient-1", "adaptive_gradient-1"),
+        *("standard_gradient-1", "adaptive_gradient-1", "quick_gradient-1", "quick-1"),
     }
 
 
@@ -353,3 +366,29 @@ def test_the_gradient_protocols_are_the_whole_ones_without_queries():
             assert capabilities.is_random or len(kept) < len(whole)  # no queries in `rand`
             later = {population for _, population in reduced} - {CORRECT}
             assert later <= {"survivors:standard_gradient-1"}
+
+
+def passes_of_a_survivor(specs):
+    """Forwards and twice the backwards that these attacks spend on an image that none breaks."""
+    pairs = [most_passes(spec) for spec in specs]
+    return sum(forwards + 2 * backwards for forwards, backwards in pairs)
+
+
+def test_adaptive_quick_costs_the_demo_at_most_three_times_its_first_stage():
+    """`trades_ancra` of the demo: 191 of 200 images are right, 135 survive the first stage.
+
+    The other 56 took 86,603 passes of it until something broke them. Were none of the survivors
+    broken by the second stage either, it would cost its most.
+    """
+    found = wanted("adaptive_quick", GATED)
+    first, second = (
+        135 * passes_of_a_survivor(spec for spec, of in found if (of == CORRECT) == is_first)
+        for is_first in (True, False)
+    )
+    assert (86_603 + first + second) / (86_603 + first) <= 3
+
+
+def test_quick_costs_a_survivor_less_than_two_fifths_of_autoattack():
+    quick = passes_of_a_survivor(spec for spec, _ in wanted("quick", PLAIN))
+    whole = passes_of_a_survivor(spec for spec, _ in wanted("standard", PLAIN)[:4])
+    assert quick < 0.4 * whole

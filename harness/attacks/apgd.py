@@ -35,6 +35,7 @@ def _cost(parameters: Mapping[str, Any]) -> tuple[int, int]:
     source=_SOURCE,
     cost=_cost,
     limits=_LIMITS,
+    tolerates_bfloat16=True,
 )
 def apgd_ce(
     search: Search,
@@ -91,6 +92,7 @@ def apgd_dlr(
     source=_SOURCE + "; loss: section 4.2",
     cost=_cost,
     limits=_LIMITS,
+    tolerates_bfloat16=True,
 )
 def apgd_t(
     search: Search,
@@ -153,7 +155,7 @@ def _run(
 
 def _surface_start(search: Search, run: int) -> Tensor:
     active = search.standing()
-    ball = search.ball.take(active)
+    ball = search.around(active)
     shape = ball.images.shape[1:]
     uniform = search.streams.uniform(active, shape, restart=run, purpose="start")
     return ball.surface_start(uniform.to(ball.images.device))
@@ -207,7 +209,8 @@ def _ascend(
         state.loss, state.gradient = look.value, look.gradient
         _remember_best(state)
         if not look.kept.all():
-            state, ball = state.take(look.kept), ball.take(look.kept)
+            state = state.take(look.kept)
+            ball = search.around(state.position)
         if iteration in checks:
             window = iteration - max([0, *(c for c in checks if c < iteration)])
             _examine(state, window, parity)
@@ -217,7 +220,7 @@ def _first_look(
     search: Search, loss: AttackLoss, start: Tensor, targets: Tensor | None
 ) -> tuple[_State, Ball]:
     active = search.standing()
-    ball = search.ball.take(active)
+    ball = search.around(active)
     look = search.climb(active, start, loss, None if targets is None else targets[active])
     state = _State(
         position=active,
@@ -233,7 +236,9 @@ def _first_look(
         loss_at_check=look.value,
         halved_at_check=torch.ones_like(look.kept),  # condition 2 cannot fire at the first check
     )
-    return state.take(look.kept), ball.take(look.kept)
+    if not look.kept.all():
+        state = state.take(look.kept)
+    return state, search.around(state.position)
 
 
 def _step(state: _State, ball: Ball, is_first: bool, parity: bool = False) -> Tensor:

@@ -49,6 +49,8 @@ class Attack:
         needs_guides: whether it draws from training images.
         compares_classes: whether it follows the values of several classes, which a surface that
             brings its own loss does not give.
+        tolerates_bfloat16: whether it was measured to lose no image when its passes are rounded
+            to bfloat16 (`docs/performance.md`); steps by the sign of a gradient forgive that.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Attack:
     surface: str = "logits"
     needs_guides: bool = False
     compares_classes: bool = False
+    tolerates_bfloat16: bool = False
 
 
 ATTACKS: Registry[Attack] = Registry("attack", "harness.attacks", "robust_harness.attacks")
@@ -82,6 +85,7 @@ def attack(
     surface: str = "logits",
     needs_guides: bool = False,
     compares_classes: bool = False,
+    tolerates_bfloat16: bool = False,
 ) -> Callable[[Run], Run]:
     """Register a function as the attack of its name; its keywords are the attack's parameters."""
 
@@ -108,6 +112,7 @@ def attack(
             surface,
             needs_guides,
             compares_classes,
+            tolerates_bfloat16,
         )
         ATTACKS.add(name, entry)
         return run
@@ -171,11 +176,13 @@ def run_attack(spec: AttackSpec, search: Search, loss: AttackLoss | None = None)
         loss = _own_loss if spec.loss == "own" else loss_named(spec.loss)
     parameters = dict(spec.parameters)
     draws = parameters.pop(_EOT, 1)
-    plain = search.surface
+    plain, entry = search.surface, ATTACKS[spec.attack]
+    if search.rough is not None and entry.tolerates_bfloat16:
+        search.surface = search.rough
     if isinstance(draws, int) and draws > 1:
-        search.surface = Repeated(plain, draws)
+        search.surface = Repeated(search.surface, draws)
     try:
-        ATTACKS[spec.attack].run(search, loss=loss, **parameters)
+        entry.run(search, loss=loss, **parameters)
     finally:
         search.surface = plain
 

@@ -143,14 +143,17 @@ def _approach(search: Search, classes: Tensor, path: _Path, stream: int | None) 
         if len(active) == 0:
             return
         slopes = search.slopes(active, candidate, classes[active])
-        active, candidate = active[slopes.kept], candidate[slopes.kept]
-        ball = search.ball.take(active)
+        if not slopes.kept.all():
+            active, candidate = active[slopes.kept], candidate[slopes.kept]
+            slopes = slopes.take(slopes.kept)
+        ball = search.around(active)
         candidate = _step(candidate, ball, slopes, path)
         targets = classes[active, 0] if path.is_targeted else None
         look = search.explore(active, candidate, path.loss, targets, gradient=False)
         back = ball.images + path.pull_back * (candidate - ball.images)
         candidate = torch.where(look.wrong[:, None, None, None], back, candidate)
-        active, candidate = active[look.kept], candidate[look.kept]
+        if not look.kept.all():
+            active, candidate = active[look.kept], candidate[look.kept]
 
 
 def _start(search: Search, active: Tensor, stream: int) -> Tensor:
@@ -158,7 +161,7 @@ def _start(search: Search, active: Tensor, stream: int) -> Tensor:
 
     The direction is uniform in the cube for both norms; the reference's is Gaussian for L2.
     """
-    ball = search.ball.take(active)
+    ball = search.around(active)
     shape = ball.images.shape[1:]
     uniform = search.streams.uniform(active, shape, restart=stream, purpose="start")
     direction = uniform.to(ball.images.device) * 2 - 1
@@ -168,13 +171,11 @@ def _start(search: Search, active: Tensor, stream: int) -> Tensor:
 
 
 def _step(candidate: Tensor, ball: Ball, slopes: Slopes, path: _Path) -> Tensor:
-    """Steps 1 to 4 of `attacks.md` 4.2, in float64, for the images that `slopes` keeps."""
+    """Steps 1 to 4 of `attacks.md` 4.2, in float64."""
     norm, clean, point = ball.threat.norm, ball.images.double(), candidate.double()
-    difference, normal = nearest_plane(
-        slopes.differences[slopes.kept], slopes.gradients[slopes.kept], norm
-    )
+    difference, normal = nearest_plane(slopes.differences, slopes.gradients, norm)
     from_here = way_to_plane(point, normal, difference, norm)
-    gap = difference + (normal * (clean - point)).flatten(1).sum(1)
+    gap = difference + (normal * (clean - point)).sum((1, 2, 3))
     from_clean = way_to_plane(clean, normal, gap, norm)
     here, home = (_length(way, ball).clamp(min=1e-8) for way in (from_here, from_clean))
     share = (here / (here + home)).clamp(max=path.alpha_max)

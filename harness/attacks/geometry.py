@@ -56,7 +56,12 @@ class Ball:
         return floor_float(self.threat.epsilon)
 
     def take(self, chosen: Tensor) -> Ball:
-        """The same ball for some of the images; `chosen` is a mask or positions."""
+        """The same ball for some of the images; `chosen` is a mask or positions.
+
+        A mask of all is the ball itself, which nobody writes to.
+        """
+        if chosen.dtype == torch.bool and chosen.all():
+            return self
         return Ball(self.images[chosen], self.low[chosen], self.high[chosen], self.threat)
 
     def project(self, candidate: Tensor) -> Tensor:

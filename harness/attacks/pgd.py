@@ -26,6 +26,7 @@ LIMITS = {
     source=_SOURCE,
     cost=lambda p: (1 + p["restarts"] * (p["steps"] + 1), p["restarts"] * p["steps"]),
     limits=LIMITS,
+    tolerates_bfloat16=True,
 )
 def pgd(
     search: Search,
@@ -65,6 +66,7 @@ def pgd(
         min(p["targets"], 9) * p["restarts"] * p["steps"],
     ),
     limits=LIMITS,
+    tolerates_bfloat16=True,
 )
 def pgd_t(
     search: Search,
@@ -124,12 +126,14 @@ def ascend(
         targets: [N], of the whole batch, for a targeted loss.
     """
     active = search.standing()
-    ball = search.ball.take(active)
+    ball = search.around(active)
     for _ in range(steps):
         if len(active) == 0:
             return
         look = search.climb(active, candidate, loss, None if targets is None else targets[active])
-        active, candidate, ball = active[look.kept], candidate[look.kept], ball.take(look.kept)
-        step = relative_step * ball.epsilon * ball.steepest(look.gradient[look.kept])
-        candidate = ball.project(candidate + step)
+        gradient = look.gradient
+        if not look.kept.all():
+            active, candidate, gradient = (one[look.kept] for one in (active, candidate, gradient))
+            ball = search.around(active)
+        candidate = ball.project(candidate + relative_step * ball.epsilon * ball.steepest(gradient))
     search.judge(active, candidate, loss, None if targets is None else targets[active])

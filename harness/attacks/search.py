@@ -12,7 +12,8 @@ from torch import Tensor
 from harness.attacks.geometry import Ball
 from harness.attacks.losses import AttackLoss
 from harness.attacks.streams import Streams
-from harness.attacks.surfaces import Points, Surface
+from harness.attacks.surfaces import Logits, Points, Surface
+from harness.attacks.windows import Local, Nearby, Window
 from harness.errors import HarnessError, ModelError, first_line
 
 
@@ -47,6 +48,10 @@ class Slopes(NamedTuple):
     kept: Tensor
     wrong: Tensor
 
+    def take(self, chosen: Tensor) -> Slopes:
+        """The same for some of the images."""
+        return Slopes(*(one[chosen] for one in self))
+
 
 class Probes(NamedTuple):
     """Values at several points around each image, for gradients estimated by differences.
@@ -77,7 +82,8 @@ _PROBES_AT_ONCE = 64
 """Model passes per call while probing, or as many as the search has images if that is more."""
 
 Confirm = Callable[[Tensor], Tensor]
-"""Candidates [n, C, H, W] -> [n, K] votes; what a random model decides by majority."""
+"""Candidates [n, C, H, W] -> [n, K], whose argmax has the last word on a wrong decision: the votes
+of a random model, or the logits of the model as loaded where a faster copy of it is searched."""
 
 
 class Search:
@@ -94,7 +100,10 @@ class Search:
         drops_broken: whether a broken image leaves at once (off for diagnostics).
         keeps_trace: whether to keep the value of every look (`trace`).
         guides: training images, for attacks that need them.
-        votes: for a random model, what many passes decide; no single pass breaks an image then.
+        confirm: has the last word where the surface's decision is wrong, if it is given.
+        confirms_outside: whether it is asked about candidates outside the ball too.
+        rough: the surface on a bfloat16 copy of the model, for attacks that lose nothing by it.
+        local: answers for candidates that change one window, where only that is recomputed.
 
     Attributes:
         notes: [N] each, by name: what an attack reports about itself and nothing decides by.
@@ -110,7 +119,10 @@ class Search:
         drops_broken: bool = True,
         keeps_trace: bool = False,
         guides: Guides | None = None,
-        votes: Confirm | None = None,
+        confirm: Confirm | None = None,
+        confirms_outside: bool = False,
+        rough: Surface | None = None,
+        local: Local | None = None,
     ) -> None:
         self.surface = surface
         self.ball = ball
@@ -119,7 +131,10 @@ class Search:
         self.drops_broken = drops_broken
         self.keeps_trace = keeps_trace
         self.guides = guides
-        self.votes = votes
+        self.confirm = confirm
+        self.confirms_outside = confirms_outside
+        self.rough = rough
+        self.local = local
         count, device = len(labels), labels.device
         self.broken = torch.zeros(count, dtype=torch.bool, device=device)
         self.last_wrong = torch.zeros(count, dtype=torch.bool, device=device)
@@ -134,12 +149,21 @@ class Search:
         self.backwards = torch.zeros(count, dtype=torch.int64, device=device)
         self.trace: list[Tensor] = []
         self.notes: dict[str, Tensor] = {}
+        self._around = (torch.arange(count, device=device), ball, ball)
 
     def standing(self) -> Tensor:
         """Positions [n] of the images still to be attacked."""
         if self.drops_broken:
             return (~self.broken).nonzero()[:, 0]
         return torch.arange(len(self.broken), device=self.broken.device)
+
+    def around(self, positions: Tensor) -> Ball:
+        """The ball of some of the images; asked for the same ones again it is not cut again."""
+        known, whole, ball = self._around
+        if whole is not self.ball or not (known is positions or torch.equal(known, positions)):
+            ball = self.ball.take(positions)
+            self._around = positions, self.ball, ball
+        return ball
 
     def climb(
         self, positions: Tensor, candidate: Tensor, loss: AttackLoss, targets: Tensor | None = None
@@ -169,6 +193,41 @@ class Search:
         wrong, kept = self._record(positions, candidate, value, deployed, None)
         return Look(value, torch.empty(0), kept, wrong)
 
+    def nearby(self, images: Tensor) -> Nearby | None:
+        """What answers for changes of one window of `images` [n, C, H, W]; None to use `judge`.
+
+        Only the deployed logits can be had without a whole pass, so every other surface says None.
+        """
+        is_plain = type(self.surface) is Logits and len(images) > 0
+        return self.local(images) if self.local is not None and is_plain else None
+
+    def judge_window(
+        self,
+        positions: Tensor,
+        candidate: Tensor,
+        loss: AttackLoss,
+        nearby: Nearby,
+        window: Window,
+    ) -> Look:
+        """As `judge`, for candidates that differ in one window from the images `nearby` knows.
+
+        Counted as a whole pass: what it saves is time, not queries.
+
+        Args:
+            positions: [n], the images that `nearby` knows, in its order.
+            candidate: [n, C, H, W], inside the ball.
+            loss: (logits, labels, targets) -> [n], without targets.
+            nearby: from the method of this name.
+            window: top, left, bottom and right of the change.
+        """
+        if len(positions) == 0:
+            return _nothing(candidate)
+        with torch.no_grad():
+            deployed = nearby.logits(candidate, window)
+            value = loss(deployed, self.labels[positions], None)
+        wrong, kept = self._record(positions, candidate, value, deployed, None)
+        return Look(value, torch.empty(0), kept, wrong)
+
     def explore(
         self,
         positions: Tensor,
@@ -184,7 +243,7 @@ class Search:
         """
         if len(positions) == 0:
             return _nothing(candidate)
-        is_inside = self.ball.take(positions).contains(candidate)
+        is_inside = self.around(positions).contains(candidate)
         if gradient:
             return self._look(positions, candidate, loss, targets, is_inside=is_inside)
         points = self._points(positions, targets)
@@ -239,7 +298,7 @@ class Search:
             nothing = _nothing(candidate)
             empty = candidate.new_empty(0, targets.shape[1], *candidate.shape[1:])
             return Slopes(empty.flatten(2).sum(2), empty, nothing.kept, nothing.wrong)
-        is_inside = self.ball.take(positions).contains(candidate)
+        is_inside = self.around(positions).contains(candidate)
         candidate = candidate.detach().requires_grad_()
         points = self._points(positions, targets[:, 0] if targets.shape[1] == 1 else None)
         with torch.enable_grad():
@@ -255,7 +314,8 @@ class Search:
         wrong, kept = self._record(
             positions, candidate.detach(), stacked.amax(1), deployed.detach(), is_inside
         )
-        found = torch.nan_to_num(torch.stack(gradients, dim=1), 0.0, 0.0, 0.0)
+        several = torch.stack(gradients, dim=1) if len(gradients) > 1 else gradients[0][:, None]
+        found = torch.nan_to_num(several, 0.0, 0.0, 0.0)
         return Slopes(stacked, found, kept, wrong)
 
     def judge_clean(self, loss: AttackLoss, targets: Tensor | None = None) -> None:
@@ -304,7 +364,10 @@ class Search:
             drops_broken=self.drops_broken,
             keeps_trace=self.keeps_trace,
             guides=self.guides,
-            votes=self.votes,
+            confirm=self.confirm,
+            confirms_outside=self.confirms_outside,
+            rough=self.rough,
+            local=self.local,
         )
 
     def absorb(self, part: Search) -> None:
@@ -358,7 +421,7 @@ class Search:
         return Look(value.detach(), torch.nan_to_num(gradient, 0.0, 0.0, 0.0), kept, wrong)
 
     def _points(self, positions: Tensor, targets: Tensor | None) -> Points:
-        return Points(self.ball.images[positions], self.labels[positions], targets)
+        return Points(self.around(positions).images, self.labels[positions], targets)
 
     def _record(
         self,
@@ -368,20 +431,12 @@ class Search:
         deployed: Tensor,
         is_inside: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        wrong = self._decide(positions, candidate, deployed)
-        new = wrong & ~self.broken[positions]
-        if is_inside is not None:
-            new &= is_inside
-            in_box = ((candidate >= 0) & (candidate <= 1)).flatten(1).all(1)
-            distance = (
-                self.ball.take(positions).distance(candidate).where(wrong & in_box, torch.inf)
-            )
-            self.nearest[positions] = torch.minimum(self.nearest[positions], distance)
+        wrong = self._decide(positions, candidate, deployed, is_inside)
         allowed = torch.ones_like(wrong) if is_inside is None else is_inside
-        self._keep_highest(positions[allowed], candidate[allowed], value[allowed])
-        self.adversarial[positions[new]] = candidate[new]
-        self.first_success[positions[new]] = self.looks[positions[new]]
-        self.broken[positions[new]] = True
+        if is_inside is not None:
+            self._keep_nearest(positions, candidate, wrong)
+        self._keep_highest(positions, candidate, value, allowed)
+        self._break(positions, candidate, wrong & allowed & ~self.broken[positions])
         self.last[positions], self.last_wrong[positions] = candidate, wrong & allowed
         unseen = self.looks[positions] == 0
         self.loss_start[positions[unseen]] = value[unseen].float()
@@ -415,21 +470,51 @@ class Search:
         broken = self.broken[positions]
         return ~broken if self.drops_broken else torch.ones_like(broken)
 
-    def _decide(self, positions: Tensor, candidate: Tensor, deployed: Tensor) -> Tensor:
-        """[n] bool; a random model is wrong where the votes say so, not one lucky pass."""
+    def _decide(
+        self,
+        positions: Tensor,
+        candidate: Tensor,
+        deployed: Tensor,
+        is_inside: Tensor | None = None,
+    ) -> Tensor:
+        """[n] bool; where `confirm` has the last word it is asked about wrong ones."""
         wrong = ~is_right(deployed, self.labels[positions])
-        doubtful = wrong.nonzero()[:, 0]
-        if self.votes is not None and len(doubtful):
-            votes = self.votes(candidate[doubtful])
-            wrong[doubtful] = ~is_right(votes, self.labels[positions[doubtful]])
+        if self.confirm is None:
+            return wrong
+        asked = wrong if is_inside is None or self.confirms_outside else wrong & is_inside
+        doubtful = asked.nonzero()[:, 0]
+        if len(doubtful):
+            found = self.confirm(candidate[doubtful])
+            wrong[doubtful] = ~is_right(found, self.labels[positions[doubtful]])
         return wrong
 
-    def _keep_highest(self, positions: Tensor, candidate: Tensor, value: Tensor) -> None:
-        """What is returned where nothing breaks: the point of the highest value."""
-        higher = value.float() > self.loss_best[positions]
-        self.loss_best[positions[higher]] = value[higher].float()
-        unbroken = higher & ~self.broken[positions]
-        self.adversarial[positions[unbroken]] = candidate[unbroken]
+    def _keep_highest(
+        self, positions: Tensor, candidate: Tensor, value: Tensor, allowed: Tensor
+    ) -> None:
+        """What is returned where nothing breaks: the allowed point of the highest value."""
+        higher = allowed & (value.float() > self.loss_best[positions])
+        rows = higher.nonzero()[:, 0]
+        self.loss_best[positions[rows]] = value[rows].float()
+        rows = (higher & ~self.broken[positions]).nonzero()[:, 0]
+        self.adversarial[positions[rows]] = candidate[rows]
+
+    def _keep_nearest(self, positions: Tensor, candidate: Tensor, wrong: Tensor) -> None:
+        """How near a wrong decision was, among candidates of the box."""
+        rows = wrong.nonzero()[:, 0]
+        if len(rows) == 0:
+            return
+        points, where = candidate[rows], positions[rows]
+        in_box = ((points >= 0) & (points <= 1)).flatten(1).all(1)
+        distance = self.ball.take(where).distance(points).where(in_box, torch.inf)
+        self.nearest[where] = torch.minimum(self.nearest[where], distance)
+
+    def _break(self, positions: Tensor, candidate: Tensor, new: Tensor) -> None:
+        """Keep the candidates that are the first to break their images."""
+        rows = new.nonzero()[:, 0]
+        where = positions[rows]
+        self.adversarial[where] = candidate[rows]
+        self.first_success[where] = self.looks[where]
+        self.broken[where] = True
 
 
 def _nothing(candidate: Tensor) -> Look:

@@ -13,6 +13,7 @@ from harness.attacks.geometry import Ball
 from harness.attacks.losses import AttackLoss
 from harness.attacks.search import Search
 from harness.attacks.square_bumps import Bumps, window_share
+from harness.attacks.windows import Nearby, Window
 
 
 @attack(
@@ -54,24 +55,70 @@ def _run(search: Search, loss: AttackLoss, queries: int, p_init: float, restart:
     active = search.standing()
     if len(active) == 0:
         return
-    proposals = _PROPOSALS[search.ball.threat.norm].drawn(search, active, queries, p_init, restart)
-    ball = search.ball.take(active)
+    ball = search.around(active)
+    proposals = _PROPOSALS[ball.threat.norm].drawn(search, active, queries, p_init, restart)
     best = proposals.start(ball)
     look = search.judge(active, best, loss)
-    value = look.value
-    kept = look.kept
+    climb = _Climb(active, ball, proposals, best, look.value).take(look.kept)
+    if proposals.window(0, *best.shape[2:]) is not None:
+        climb = replace(climb, nearby=search.nearby(climb.best))
     for query in range(queries - 1):
-        if not kept.all():
-            active, best, value = active[kept], best[kept], value[kept]
-            ball, proposals = ball.take(kept), proposals.take(kept)
-        if len(active) == 0:
+        if len(climb.active) == 0:
             return
-        candidate = proposals.candidate(ball, best, query)
-        look = search.judge(active, candidate, loss)
-        accepted = look.value > value
-        best = torch.where(accepted[:, None, None, None], candidate, best)
-        value = torch.where(accepted, look.value, value)
-        kept = look.kept
+        climb = climb.next(search, loss, query)
+
+
+@dataclass(frozen=True)
+class _Climb:
+    """Where a run stands; one row per image that is left.
+
+    Args:
+        active: [n], positions in the search.
+        ball: of these images.
+        proposals: what is tried.
+        best: [n, C, H, W], of the largest value so far.
+        value: [n], its value.
+        nearby: answers for windows of `best`, where that takes no whole pass.
+    """
+
+    active: Tensor
+    ball: Ball
+    proposals: Squares | Bumps
+    best: Tensor
+    value: Tensor
+    nearby: Nearby | None = None
+
+    def next(self, search: Search, loss: AttackLoss, query: int) -> _Climb:
+        """Try one proposal, keep it where the value rises, and leave broken images behind."""
+        candidate = self.proposals.candidate(self.ball, self.best, query)
+        window = self.proposals.window(query, *candidate.shape[2:])
+        if self.nearby is None or window is None:
+            look = search.judge(self.active, candidate, loss)
+        else:
+            look = search.judge_window(self.active, candidate, loss, self.nearby, window)
+        accepted = look.value > self.value
+        if not accepted.any():
+            return self.take(look.kept)
+        if self.nearby is not None:
+            self.nearby.accept(accepted)
+        best = torch.where(accepted[:, None, None, None], candidate, self.best)
+        value = torch.where(accepted, look.value, self.value)
+        return replace(self, best=best, value=value).take(look.kept)
+
+    def take(self, kept: Tensor) -> _Climb:
+        """The same for some of the images."""
+        if kept.all():
+            return self
+        if self.nearby is not None:
+            self.nearby.take(kept)
+        return _Climb(
+            self.active[kept],
+            self.ball.take(kept),
+            self.proposals.take(kept),
+            self.best[kept],
+            self.value[kept],
+            self.nearby,
+        )
 
 
 def window_side(query: int, p_init: float, height: int, width: int) -> int:
@@ -123,18 +170,23 @@ class Squares:
         """[n, C, H, W], vertical stripes."""
         return ball.project(ball.images + ball.epsilon * self.stripes)
 
-    def candidate(self, ball: Ball, best: Tensor, query: int) -> Tensor:
-        """[n, C, H, W], `best` with one window of another colour."""
-        height, width = best.shape[2:]
+    def window(self, query: int, height: int, width: int) -> Window:
+        """Where the candidate of a 0-based query differs from the best image."""
         side = window_side(query, self.p_init, height, width)
         top, left = (
             int(self.corners[query, axis] * (size - side + 1))
             for axis, size in enumerate((height, width))
         )
+        return top, left, top + side, left + side
+
+    def candidate(self, ball: Ball, best: Tensor, query: int) -> Tensor:
+        """[n, C, H, W], `best` (which lies in the ball) with one window of another colour."""
+        top, left, bottom, right = self.window(query, *best.shape[2:])
+        window = (slice(None), slice(None), slice(top, bottom), slice(left, right))
+        moved = best[window] + 2 * ball.epsilon * self.colours[:, query, :, None, None]
         candidate = best.clone()
-        window = (slice(None), slice(None), slice(top, top + side), slice(left, left + side))
-        candidate[window] += 2 * ball.epsilon * self.colours[:, query, :, None, None]
-        return ball.project(candidate)
+        candidate[window] = torch.minimum(torch.maximum(moved, ball.low[window]), ball.high[window])
+        return candidate
 
 
 _PROPOSALS: dict[str, type[Squares | Bumps]] = {"linf": Squares, "l2": Bumps}

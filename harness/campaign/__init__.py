@@ -1,6 +1,6 @@
 """Campaigns: evaluate checkpoints and record what is found."""
 
-from harness.campaign.campaign import PRECISION, Campaign, describe, missing_slices
+from harness.campaign.campaign import Campaign, describe, missing_slices
 from harness.campaign.request import (
     Estimate,
     EvaluationRequest,
@@ -11,7 +11,6 @@ from harness.campaign.request import (
 )
 
 __all__ = [
-    "PRECISION",
     "Campaign",
     "Estimate",
     "EvaluationRequest",

@@ -57,8 +57,6 @@ from harness.store.store import Store
 
 logger = logging.getLogger("harness.campaign")
 
-PRECISION = "float32"
-
 _PARAMETERS = re.compile(r"\([^@]*\)@")
 """What a label says between an attack's name and its surface."""
 
@@ -198,7 +196,7 @@ class Campaign:
             "images": self.subjects.data.identity,
             "threat": self.request.threat,
             "seed": self.request.seed,
-            "precision": PRECISION,
+            "precision": self.request.precision,
         }
 
     def _alive(self) -> Iterator[CheckpointRecord]:
@@ -338,7 +336,7 @@ class Campaign:
             for one in found
             if (key := (one.attack, one.population)) in specs
             and (one.dataset, one.seed, one.precision)
-            == (self.subjects.label, self.request.seed, PRECISION)
+            == (self.subjects.label, self.request.seed, self.request.precision)
             and one.last <= self.examples
         ]
 

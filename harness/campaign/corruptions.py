@@ -6,14 +6,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.campaign.campaign import PRECISION, missing_slices
+from harness.campaign.campaign import missing_slices
 from harness.campaign.pieces import failure_facts, job_facts
 from harness.campaign.request import Provenance, Report, Scope, Subjects
 from harness.corruptions import SOURCE, Corruption, corruption_named, severity_threat
 from harness.data.corruptions import Corrupted, corruption_source
 from harness.evaluation.work import Work, do
 from harness.executors.local import LocalExecutor
-from harness.identity import EVERY, AttackSpec, CheckpointRecord, Failure, Job, Outcome, Runtime
+from harness.identity import (
+    EVERY,
+    EXACT,
+    AttackSpec,
+    CheckpointRecord,
+    Failure,
+    Job,
+    Outcome,
+    Runtime,
+)
 from harness.runlog import event
 from harness.standings.corruptions import Cell, CorruptionStanding, measure_corruptions
 from harness.store.store import Store
@@ -130,7 +139,7 @@ class CorruptionCampaign:
                 "images": subjects.data.identity,
                 "threat": severity_threat(severity),
                 "seed": SEED,
-                "precision": PRECISION,
+                "precision": EXACT,
             }
             coverage = self._store.coverage(checkpoint=record.digest, **scope)
             for spec in (s for cell, s in self._wanted.items() if cell.severity == severity):

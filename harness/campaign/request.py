@@ -9,7 +9,7 @@ from typing import NamedTuple, TypedDict
 from typing import Protocol as Interface
 
 from harness.data import Dataset, Split
-from harness.identity import AttackSpec, CheckpointRecord
+from harness.identity import EXACT, AttackSpec, CheckpointRecord
 from harness.protocols import Protocol, Target, Wanted
 from harness.threat import ThreatModel
 
@@ -29,6 +29,7 @@ class EvaluationRequest:
         seed: run seed of the random streams.
         restarts: the best attacks of the last stage -> one more stage, if the protocol has it.
         keep: `uint8` or `float32` to keep the images that are broken, empty to keep none.
+        precision: what searches differentiate, one of `PRECISIONS`.
     """
 
     protocol: str
@@ -38,6 +39,7 @@ class EvaluationRequest:
     seed: int = 0
     restarts: Callable[[Sequence[AttackSpec]], Wanted] | None = None
     keep: str = ""
+    precision: str = EXACT
 
     @classmethod
     def of(

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.catalogue_cache import is_grid
+
 if TYPE_CHECKING:
     from harness.catalogue import DefenseEntry, Paper, Variant
     from harness.identity import Claim, Value
 
-Lines = list[list[str]]
+Block = str | tuple[str, list[str], list[list[str]]]
+"""A line of text, or a table: its title, its heads and its lines."""
 
 _KINDS: dict[type, str] = {
     bool: "true or false",
@@ -21,38 +24,62 @@ _KINDS: dict[type, str] = {
 }
 
 
-def show_defense(name: str) -> None:
-    """Print a defense, named or `BASE+ADDITION`.
+def print_page(page: Iterable[Block]) -> None:
+    """Print what `defense_page` or `quoted_page` tells, or its like from JSON."""
+    from harness.cli.tables import table
+
+    for block in page:
+        if isinstance(block, str):
+            click.echo(block)
+        else:
+            table(*block)
+
+
+def is_page(found: object) -> bool:
+    """Whether `print_page` can print what was read."""
+    return isinstance(found, list) and all(
+        isinstance(one, str)
+        or (
+            isinstance(one, list)
+            and len(one) == 3
+            and isinstance(one[0], str)
+            and is_grid(*one[1:])
+        )
+        for one in found
+    )
+
+
+def defense_page(name: str) -> Iterator[Block]:
+    """A defense, named or `BASE+ADDITION`.
 
     Raises:
         HarnessError: nothing has that name, or its parts exclude each other.
     """
     from harness.catalogue import DEFENSES
-    from harness.cli.tables import table
 
     entry = DEFENSES[name]
     defense, _ = entry.compose({})
-    click.echo(f"{entry.name}: {entry.description}")
-    click.echo(f"{entry.family}, {entry.status}; scales {', '.join(entry.scales)}")
+    yield f"{entry.name}: {entry.description}"
+    yield f"{entry.family}, {entry.status}; scales {', '.join(entry.scales)}"
     for part, paper in _papers(entry):
-        click.echo(f"{part}: {_paper(paper)}")
-    table("\nComposition", ("part", "is"), [list(p) for p in defense.composition().items()])
-    columns = ("key", "of", "default", "takes", "meaning and source")
-    table("\nSettings (--set KEY=VALUE)", columns, list(_settings(entry)))
+        yield f"{part}: {_paper(paper)}"
+    yield "\nComposition", ["part", "is"], [list(p) for p in defense.composition().items()]
+    columns = ["key", "of", "default", "takes", "meaning and source"]
+    yield "\nSettings (--set KEY=VALUE)", columns, list(_settings(entry))
     if entry.variants:
-        table("\nElsewhere", ("on", "recipe", "settings"), list(map(_elsewhere, entry.variants)))
-    _show_recipe(entry)
-    _show_claims(entry.name)
+        yield "\nElsewhere", ["on", "recipe", "settings"], list(map(_elsewhere, entry.variants))
+    yield _recipe(entry)
+    yield _claims(entry.name)
 
 
-def show_quoted(name: str) -> None:
-    """Print a method that is only quoted: why it is not built, and its claims."""
+def quoted_page(name: str) -> Iterator[Block]:
+    """A method that is only quoted: why it is not built, and its claims."""
     from harness.catalogue import QUOTED
 
     entry = QUOTED[name]
-    click.echo(f"{name}: only quoted in the papers, there is nothing to train: {entry.reason}")
-    click.echo(_paper(entry.paper))
-    _show_claims(name)
+    yield f"{name}: only quoted in the papers, there is nothing to train: {entry.reason}"
+    yield _paper(entry.paper)
+    yield _claims(name)
 
 
 def _papers(entry: DefenseEntry) -> Iterator[tuple[str, Paper]]:
@@ -113,10 +140,9 @@ def _elsewhere(variant: Variant) -> list[str]:
     ]
 
 
-def _show_recipe(entry: DefenseEntry) -> None:
+def _recipe(entry: DefenseEntry) -> Block:
     """Every number at every scale; digits have two of their own."""
     from harness.cli.defense_rows import in_words
-    from harness.cli.tables import table
     from harness.recipe import RECIPE_KEYS, scaled
 
     columns = {scale: scaled(entry.recipe, scale, "") for scale in entry.scales}
@@ -127,20 +153,18 @@ def _show_recipe(entry: DefenseEntry) -> None:
         for key in RECIPE_KEYS
     ]
     title = f"\nRecipe {entry.recipe_id} (smoke has a quarter of the architecture's width)"
-    table(title, ("key", *columns), lines)
+    return title, ["key", *columns], lines
 
 
-def _show_claims(name: str) -> None:
+def _claims(name: str) -> Block:
     from harness.claims import claims
-    from harness.cli.tables import table
 
     found = [claim for claim in claims() if claim.defense == name]
     if not found:
-        click.echo("\nNo paper here has a figure of it.")
-        return
-    columns = ("table", "on", "clean", "lowest robust", "under", "figures", "above clean")
+        return "\nNo paper here has a figure of it."
+    columns = ["table", "on", "clean", "lowest robust", "under", "figures", "above clean"]
     title = f"\nClaimed, not measured here (all: harness list claims --defense {name})"
-    table(title, columns, list(_claimed(found)))
+    return title, columns, list(_claimed(found))
 
 
 def _claimed(claims: Iterable[Claim]) -> Iterator[list[str]]:

@@ -35,14 +35,19 @@ AFTER_ADAPTIVE = ("D20", "D21")
 @click.option("--attack", multiple=True, metavar="A", help="Such as 'pgd(steps=100,loss=margin)'.")
 @click.option("--dataset", metavar="D", help="Test on D; with --all, only its checkpoints.")
 @options.DATA_DIR
-@click.option("--examples", type=POSITIVE, default=1000, metavar="N", help="Default: 1000.")
+@click.option(
+    "--examples",
+    type=POSITIVE,
+    default=1000,
+    metavar="N",
+    help="Default: 1000; more add to what is stored.",
+)
 @options.NORM
 @options.EPSILON
 @click.option("--seed", type=options.SEED, default=0, metavar="N", help="Default: 0.")
-@click.option(
-    "--batch-size", type=POSITIVE, default=100, metavar="N", help="Default: 100, a slice."
-)
+@click.option("--batch-size", type=POSITIVE, metavar="N", help="Default: 100; on a GPU what fits.")
 @click.option("--workers", type=POSITIVE, metavar="N", help="Default: one per processor.")
+@options.PRECISION
 @options.TIME_LIMIT
 @options.JSON
 @click.option(
@@ -57,10 +62,7 @@ AFTER_ADAPTIVE = ("D20", "D21")
 @options.everywhere
 @click.pass_context
 def evaluate(context: click.Context, /, **given: Any) -> None:
-    """Attack stored checkpoints; NAME is one, or a defense: all of its own.
-
-    What is stored is not run again; more --examples add to it.
-    """
+    """Attack stored checkpoints; NAME is one, or a defense: all of its own."""
     options.speak(quiet=given["quiet"], verbose=given["verbose"])
     with options.open_store(given["db"], create=False) as store:
         campaigns = _campaigns(store, given)
@@ -154,7 +156,11 @@ def _campaign(store: Store, given: dict[str, Any], subjects: Subjects) -> Campai
     from harness.campaign import Campaign
 
     threat = options.chosen_threat(given["norm"], given["epsilon"], subjects.dataset.threat)
-    request = replace(_request(given, threat), keep=given["keep_adversarial"] or "")
+    request = replace(
+        _request(given, threat),
+        keep=given["keep_adversarial"] or "",
+        precision=given["precision"],
+    )
     runtime = options.chosen_runtime(given)
     command = f"eval {request.protocol or 'custom'}, {threat}, {len(subjects.records)} checkpoints"
     provenance = options.provenance(command, runtime.device)
@@ -340,6 +346,7 @@ def _to_json(
         "norm": request.threat.norm,
         "epsilon": format_fraction(request.threat.epsilon),
         "seed": request.seed,
+        "precision": request.precision,
         "examples": campaign.examples,
     }
     if standing is None:

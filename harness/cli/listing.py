@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import click
 
 from harness.cli import defense_rows, options
+from harness.cli.catalogue_cache import is_grid, remembered
 from harness.cli.defense_rows import Rows
 
 
@@ -42,25 +44,43 @@ def list_(
     del device, quiet, verbose
     if defense is not None and kind != "claims":
         raise click.UsageError("--defense goes with `harness list claims`.")
-    rows = _rows(kind, defense, db)
+    found = _listing(kind, defense, db)
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json.dumps(found["rows"], indent=2))
         return
     from harness.cli.tables import table
 
-    if not rows:
+    if not found["rows"]:
         click.echo(_NOTHING.get(kind, f"No {kind}.").format(defense=defense))
         return
-    shown = _SHOWN[kind](rows) if kind in _SHOWN else rows
-    columns = [key for key, value in shown[0].items() if not isinstance(value, dict)]
-    cells = [[_text(row[column]) for column in columns] for row in shown]
-    table("", columns, cells, keeps_names=True)
+    table("", found["columns"], found["cells"], keeps_names=True)
 
 
-def _rows(kind: str, defense: str | None, db: str | None) -> Rows:
+def _listing(kind: str, defense: str | None, db: str | None) -> dict[str, Any]:
+    """`rows` for --json, `columns` and `cells` of the table."""
     if kind == "checkpoints":
-        return _checkpoints(db)
-    return defense_rows.claims(defense) if kind == "claims" else _KINDS[kind]()
+        return _told(kind, _checkpoints(db))
+    if defense is not None:
+        return _told(kind, defense_rows.claims(defense))
+    found: dict[str, Any] = remembered(f"list {kind}", lambda: _told(kind, _KINDS[kind]()), _fits)
+    return found
+
+
+def _told(kind: str, rows: Rows) -> dict[str, Any]:
+    shown = _SHOWN[kind](rows) if kind in _SHOWN and rows else rows
+    columns = (
+        [key for key, value in shown[0].items() if not isinstance(value, dict)] if rows else []
+    )
+    cells = [[_text(row[column]) for column in columns] for row in shown]
+    return {"rows": rows, "columns": columns, "cells": cells}
+
+
+def _fits(found: object) -> bool:
+    return (
+        isinstance(found, dict)
+        and isinstance(found.get("rows"), list)
+        and is_grid(found.get("columns"), found.get("cells"))
+    )
 
 
 _NOTHING = {
@@ -190,6 +210,7 @@ _KINDS: dict[str, Callable[[], Rows]] = {
     "defenses": defense_rows.defenses,
     "combinations": defense_rows.combinations,
     "quoted": defense_rows.quoted,
+    "claims": lambda: defense_rows.claims(None),
     "recipes": defense_rows.recipes,
     "attacks": _attacks,
     "surfaces": _surfaces,

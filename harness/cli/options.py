@@ -14,7 +14,7 @@ import click
 
 from harness import __version__
 from harness.errors import HarnessError
-from harness.identity import Runtime, Value
+from harness.identity import EXACT, PRECISIONS, Runtime, Value
 from harness.printable import printable
 
 if TYPE_CHECKING:
@@ -43,6 +43,13 @@ TIME_LIMIT = click.option(
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
     help=f"Of one job. Default: {Runtime.time_limit:.0f}.",
+)
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(list(PRECISIONS)),
+    default=EXACT,
+    metavar="P",
+    help="Of searches: float32 (default), folded or mixed.",
 )
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would run and how long.")
 
@@ -119,14 +126,17 @@ def logged(store: Store, command: str, *, device: str, **facts: Any) -> Iterator
 def chosen_runtime(given: Mapping[str, Any]) -> Runtime:
     """Device, batch size, time limit and workers: one per processor, on a GPU one.
 
+    Batches that nobody chose are as large as the memory of a GPU allows.
+
     Raises:
         HarnessError: as `chosen_device`.
     """
+    from harness.evaluation.batching import AUTOMATIC
     from harness.executors.local import processors
 
     device = chosen_device(given["device"])
     workers = given["workers"] or (processors() if device == "cpu" else 1)
-    size = given.get("batch_size") or Runtime.batch_size
+    size = given.get("batch_size") or (Runtime.batch_size if device == "cpu" else AUTOMATIC)
     return Runtime(device, size, workers, given.get("time_limit") or Runtime.time_limit)
 
 

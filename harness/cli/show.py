@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.catalogue_cache import are_texts, remembered
+from harness.cli.defense_page import Block, defense_page, is_page, print_page, quoted_page
 from harness.cli.options import tell
 from harness.errors import HarnessError
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from harness.identity import CheckpointRecord
     from harness.standings import Standing
     from harness.standings.corruptions import CorruptionStanding
+
+Names = dict[str, list[str]]
 
 
 @click.command()
@@ -26,27 +30,23 @@ def show(name: str, db: str | None, device: str, quiet: bool, verbose: bool) -> 
     A defense is a name of `harness list defenses` or BASE+ADDITION.
     """
     del device, quiet, verbose
-    from harness.catalogue import DEFENSES, QUOTED
-    from harness.cli.defense_page import show_defense, show_quoted
+    names = _names()
+    if _is_defense(name, names) or name in names["quoted"]:
+        print_page(remembered(f"show {name}", lambda: _page(name), is_page))
+        return
     from harness.standings import boards
     from harness.standings.corruptions import corruption_standings
 
-    if name in DEFENSES:
-        show_defense(name)
-        return
-    if name in QUOTED:
-        show_quoted(name)
-        return
     try:
         store = options.open_store(db, create=False, read_only=True)
     except HarnessError:
-        if name.partition("+")[0] in DEFENSES:  # it has parts: no checkpoint can be meant
-            raise _nothing(name, ()) from None
+        if name.partition("+")[0] in names["defenses"]:  # parts: no checkpoint can be meant
+            raise _nothing(name, (), names) from None
         raise
     with store:
         known = {record.name: record for record in store.checkpoints()}
         if name not in known:
-            raise _nothing(name, known)
+            raise _nothing(name, known, names)
         record = known[name]
         found = [s for board in boards(store) for s in board.standings if s.checkpoint.name == name]
         corrupted = corruption_standings(store, record)
@@ -59,16 +59,44 @@ def show(name: str, db: str | None, device: str, quiet: bool, verbose: bool) -> 
         tell(f"\nNot evaluated yet. Next: harness eval {name} --adaptive")
 
 
-def _nothing(name: str, checkpoints: Iterable[str]) -> HarnessError:
-    """The error for a name that neither a checkpoint nor a defense has."""
+def _page(name: str) -> list[Block]:
+    from harness.catalogue import DEFENSES
+
+    return [*(defense_page(name) if name in DEFENSES else quoted_page(name))]
+
+
+def _names() -> Names:
+    """Every name of the catalogue: of `defenses`, `additions` and what is only `quoted`."""
+    found: Names = remembered("names", _listed_names, _are_names)
+    return found
+
+
+def _listed_names() -> Names:
     from harness.catalogue import ADDITIONS, DEFENSES, QUOTED
+
+    return {"defenses": [*DEFENSES], "additions": [*ADDITIONS], "quoted": [*QUOTED]}
+
+
+def _are_names(found: object) -> bool:
+    kinds = ("defenses", "additions", "quoted")
+    return isinstance(found, dict) and all(are_texts(found.get(kind)) for kind in kinds)
+
+
+def _is_defense(name: str, known: Names) -> bool:
+    base, *additions = name.split("+")
+    return base in known["defenses"] and {*additions} <= {*known["additions"]}
+
+
+def _nothing(name: str, checkpoints: Iterable[str], known: Names) -> HarnessError:
+    """The error for a name that neither a checkpoint nor a defense has."""
     from harness.errors import unknown_name
 
     base, *additions = name.split("+")
-    if additions and base in DEFENSES:
-        wrong = next(one for one in additions if one not in ADDITIONS)
-        return unknown_name("addition", wrong, ADDITIONS)
-    return unknown_name("checkpoint or defense", name, [*checkpoints, *DEFENSES, *QUOTED])
+    if additions and base in known["defenses"]:
+        wrong = next(one for one in additions if one not in known["additions"])
+        return unknown_name("addition", wrong, known["additions"])
+    every = [*checkpoints, *known["defenses"], *known["quoted"]]
+    return unknown_name("checkpoint or defense", name, every)
 
 
 def _show_checkpoint(record: CheckpointRecord) -> None:

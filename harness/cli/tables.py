@@ -100,9 +100,8 @@ def percent(rate: Rate | None) -> str:
 
 
 def _gap(standing: Standing) -> str:
-    if standing.standard is None:
-        return "-"
-    return f"{100 * (standing.standard.fraction - standing.robust.fraction):.1f}"
+    gap = standing.adaptive_gap
+    return "-" if gap is None else f"{100 * gap:.1f}"
 
 
 def _is_number(text: str) -> bool:

@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from harness.attacks.attack import ATTACKS, run_attack
-from harness.attacks.geometry import Ball
-from harness.attacks.search import Guides, Search, is_right
-from harness.attacks.streams import Streams
-from harness.attacks.surface_text import surface_named
+from harness.attacks.search import is_right
 from harness.data import Split
 from harness.data.corruptions import Corrupted
 from harness.errors import HarnessError, ModelError
+from harness.evaluation.batching import AUTOMATIC, fitting, in_batches
+from harness.evaluation.handle import PADDING
 from harness.evaluation.randomised import RandomHandle, is_void
+from harness.evaluation.searching import NO_AIDS, Aids, search_of
 from harness.evaluation.subject import Subject
 from harness.identity import CLEAN, SHARD, Job, Outcome, Runtime
-from harness.outputs import Model
 from harness.verification import check_inside, fresh_decision, margin_of
-
-
-@dataclass(frozen=True)
-class Aids:
-    """What some attacks use besides the model.
-
-    Args:
-        surrogates: other models by the start of their digest.
-        guides: training images, for attacks that need them.
-    """
-
-    surrogates: Mapping[str, Model] = field(default_factory=dict)
-    guides: Guides | None = None
-
-
-NO_AIDS = Aids()
 
 Keep = Callable[[Tensor, Tensor, Tensor], None]
 """Is handed positions in the slice, adversarial images, and which of them are broken."""
@@ -63,28 +46,36 @@ def evaluate(
         data: the test split, or its corrupted images where that is the threat.
         attackable: [last - first] bool, the images of the slice that are in the population.
         runtime: where and in which batches; changes no bit (an attack in parity mode couples the
-            images of a batch as its reference does: it always gets the whole slice).
+            images of a batch as its reference does: it always gets the whole slice). Where memory
+            runs out, smaller batches do.
         aids: surrogates and training images, for the attacks that use them.
         keep: is handed the images that an attack returned; changes no bit.
 
     Raises:
         ModelError: the model misbehaved; the job has no outcome.
+        torch.OutOfMemoryError: the smallest batch does not fit either.
         VerificationError: an attack returned an image that is not allowed.
     """
     started = time.perf_counter()
-    tally = _Tally(job.last - job.first, keep)
+    tally = _Tally(job.last - job.first)
     images, labels = check_range(data.batch(job.first, job.last)), data.labels[job.first : job.last]
     positions = attackable.nonzero()[:, 0]
-    size = _batch_size(job, subject, runtime)
-    for first in range(0, len(positions), size):
-        chosen = positions[first : first + size]
+    runtime = replace(runtime, batch_size=_batch_size(job, subject, runtime, images))
+
+    def attempt(chosen: Tensor) -> _Tally:
+        draft = _Tally(len(images))
         some, theirs = images[chosen].to(runtime.device), labels[chosen].to(runtime.device)
         if job.attack == CLEAN or not job.threat.is_ball:  # nobody searches
-            logits = _judge_clean(subject, some, theirs, chosen, tally)
-            if first == 0:
+            logits = _judge_clean(subject, some, theirs, chosen, draft)
+            if chosen[0] == positions[0]:
                 _check_alone(subject, some, logits)
         else:
-            _attack(job, subject, aids, some, theirs, chosen, tally)
+            _attack(job, subject, aids, some, theirs, chosen, draft)
+        return draft
+
+    smallest = SHARD if _is_coupled(job) else PADDING
+    for chosen, draft in in_batches(positions, runtime.batch_size, attempt, smallest=smallest):
+        tally.take(chosen, draft, keep)
     if subject.model.state_digest() != subject.state:
         raise ModelError(
             "changed_state", "the model changed its parameters or buffers while it was evaluated."
@@ -93,11 +84,19 @@ def evaluate(
     return tally.outcome(job, runtime, time.perf_counter() - started)
 
 
-def _batch_size(job: Job, subject: Subject, runtime: Runtime) -> int:
+def _batch_size(job: Job, subject: Subject, runtime: Runtime, images: Tensor) -> int:
     """Parity couples a whole slice, as its reference does; a random model sees one image."""
     if isinstance(subject.model, RandomHandle):
         return 1
-    return SHARD if dict(job.attack.parameters).get("parity") else runtime.batch_size
+    if _is_coupled(job):
+        return SHARD
+    if runtime.batch_size != AUTOMATIC:
+        return runtime.batch_size
+    return fitting(subject.model, images[:PADDING].to(runtime.device), runtime.workers)
+
+
+def _is_coupled(job: Job) -> bool:
+    return bool(dict(job.attack.parameters).get("parity"))
 
 
 def check_range(images: Tensor) -> Tensor:
@@ -116,10 +115,10 @@ def check_range(images: Tensor) -> Tensor:
 
 
 class _Tally:
-    """Bits and per-image numbers of one slice, filled batch by batch."""
+    """Bits and per-image numbers of one slice; those of a batch until it is done to its end."""
 
-    def __init__(self, count: int, keep: Keep | None = None) -> None:
-        self.keep = keep
+    def __init__(self, count: int) -> None:
+        self.adversarial: Tensor | None = None
         self.attacked = torch.zeros(count, dtype=torch.bool)
         self.broken = torch.zeros(count, dtype=torch.bool)
         self.columns = {
@@ -146,6 +145,17 @@ class _Tally:
         for name, value in values.items():
             numbers = value.detach().cpu().double()
             self.columns[name][chosen] = numbers.where(torch.isfinite(numbers), torch.nan)
+
+    def take(self, chosen: Tensor, batch: _Tally, keep: Keep | None) -> None:
+        """Add what came of the chosen positions, and hand their images on."""
+        self.attacked[chosen] = batch.attacked[chosen]
+        self.broken[chosen] = batch.broken[chosen]
+        for name, column in self.columns.items():
+            column[chosen] = batch.columns[name][chosen]
+        self.queries += batch.queries
+        self.unconfirmed += batch.unconfirmed
+        if keep is not None and batch.adversarial is not None:
+            keep(chosen, batch.adversarial, batch.broken[chosen])
 
     def outcome(self, job: Job, runtime: Runtime, seconds: float) -> Outcome:
         """Everything as plain values."""
@@ -246,22 +256,8 @@ def _attack(
     chosen: Tensor,
     tally: _Tally,
 ) -> None:
-    surface = surface_named(
-        job.attack.surface,
-        subject.model,
-        subject.capabilities,
-        subject.training_loss,
-        aids.surrogates,
-    )
     indices = [job.first + int(position) for position in chosen]
-    streams = Streams(job.seed, job.attack.hash, indices)
-    votes = None
-    if isinstance(subject.model, RandomHandle):
-        subject.model.reseed(job.seed, job.attack.hash, *indices)
-        votes = subject.model.confirm(labels)
-    search = Search(
-        surface, Ball.around(images, job.threat), labels, streams, guides=aids.guides, votes=votes
-    )
+    search = search_of(job, subject, aids, images, labels, indices)
     run_attack(job.attack, search)
     distance = check_inside(images, search.adversarial, job.threat)
     predicted, margin = fresh_decision(lambda x: _decisive(subject, x), search.adversarial, labels)
@@ -285,7 +281,6 @@ def _attack(
         forwards=search.forwards,
         backwards=search.backwards,
     )
-    if tally.keep is not None:
-        tally.keep(chosen, search.adversarial.cpu(), tally.broken[chosen])
+    tally.adversarial = search.adversarial.cpu()
     if ATTACKS[job.attack.attack].knowledge != "white_box":
         tally.queries += int(search.forwards.sum())

@@ -20,11 +20,11 @@ from harness.attacks.streams import Streams
 from harness.attacks.surface_text import DIGITS, surface_named
 from harness.data import dataset, is_here, load
 from harness.errors import HarnessError, ModelError
-from harness.evaluation.evaluate import NO_AIDS, Aids
 from harness.evaluation.exact import compute_exactly
 from harness.evaluation.examine import right
 from harness.evaluation.handle import Handle
 from harness.evaluation.kept import rounded_inside
+from harness.evaluation.searching import NO_AIDS, Aids
 from harness.evaluation.subject import Subject, load_subject, subject_of
 from harness.evaluation.work import guides, test_split
 from harness.identity import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -25,8 +25,12 @@ from harness.evaluation.third_party import (
 from harness.identity import Capabilities, CheckpointRecord
 from harness.models.architectures import ARCHITECTURES
 from harness.models.network import Network
+from harness.models.prepared import folded, prove_equal, rough
 from harness.models.weights import read_weights
 from harness.rebuilding import composed, load_network, weights_file
+
+PROVED = 4
+"""Images on which a copy is proved equal before it is searched."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,14 @@ class Subject:
         capabilities: what it exposes.
         training_loss: the defense's own, where there is one.
         state: digest of parameters and buffers as they were loaded.
+        copies: what searches differentiate in its place, by precision (`searched`).
     """
 
     model: Handle
     capabilities: Capabilities
     training_loss: TrainingLoss | None = None
     state: str = field(init=False)
+    copies: dict[str, Subject] = field(init=False, default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", self.model.state_digest())
@@ -95,6 +101,42 @@ def subject_of(
     kind = RandomHandle if capabilities.is_random else Handle
     handle = kind(module, capabilities.classes, has_gate=has_gate, promised=capabilities)
     return Subject(handle, capabilities, training_loss)
+
+
+def searched(subject: Subject, precision: str, images: Tensor) -> Subject:
+    """What a search of this precision differentiates: the subject itself or a prepared copy of it.
+
+    Models from elsewhere and random ones are searched as they are.
+
+    Args:
+        subject: as loaded.
+        precision: one of `PRECISIONS`.
+        images: [n, C, H, W] in [0, 1], a few of which prove the copy equal before it is used.
+
+    Raises:
+        HarnessError: the copy is not equal.
+    """
+    network = subject.model.module
+    if precision == "float32" or not isinstance(network, Network) or is_random(subject):
+        return subject
+    if precision not in subject.copies:
+        if not subject.copies:
+            prove_equal(network, images[:PROVED])
+        copy = folded(network)
+        subject.copies[precision] = _with(subject, rough(copy) if precision == "mixed" else copy)
+    return subject.copies[precision]
+
+
+def is_random(subject: Subject) -> bool:
+    """Whether the model draws random numbers."""
+    return isinstance(subject.model, RandomHandle)
+
+
+def _with(subject: Subject, network: Network) -> Subject:
+    loss = subject.training_loss
+    if loss is not None and isinstance(loss.value, _Climb):
+        loss = replace(loss, value=replace(loss.value, network=network))
+    return subject_of(network, subject.capabilities, loss)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from harness.attacks.surface_text import DIGITS
 from harness.data import Split, dataset, load
 from harness.data.corruptions import Corrupted, corrupted
 from harness.errors import HarnessError, ModelError, first_line
-from harness.evaluation.evaluate import Aids, evaluate
+from harness.evaluation.evaluate import evaluate
 from harness.evaluation.exact import compute_exactly
 from harness.evaluation.handle import Handle
 from harness.evaluation.kept import Gallery
 from harness.evaluation.patience import time_limit
+from harness.evaluation.searching import Aids
 from harness.evaluation.subject import Subject, load_subject
 from harness.identity import CLEAN, CheckpointRecord, Failure, Job, Outcome, Runtime
 from harness.store.kept import NotWrittenError, kept_folder

@@ -16,6 +16,7 @@ from typing import Self, TypeVar
 
 import torch
 
+from harness.allocator import keep_big_blocks
 from harness.errors import HarnessError
 
 Item = TypeVar("Item")
@@ -46,6 +47,7 @@ class LocalExecutor:
             HarnessError: a worker process died (killed, or out of memory).
         """
         if self._workers <= 1 or len(items) <= 1:
+            keep_big_blocks()
             yield from map(function, items)
             return
         if self._pool is None:
@@ -90,6 +92,7 @@ def _prepare_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     sys.stdout = sys.stderr  # a model that prints must not print between the parent's results
     torch.set_num_threads(1)
+    keep_big_blocks()
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.attacks.geometry import Ball
-from harness.batch import Batch
+from harness.batch import Batch, sent
 from harness.maximisers.pgd import Pgd
 
 
@@ -45,17 +45,17 @@ class EarlyStoppedPgd(Pgd):
 
     def _climb(self, batch: Batch, ball: Ball, candidate: Tensor) -> Tensor:
         inner, tau = self.inner(batch), self.tau(batch)
-        misses = torch.zeros_like(batch.labels)
+        misses, images = torch.zeros_like(batch.labels), batch.images
         for _ in range(batch.budget.steps):
             candidate.requires_grad_()
             answers = batch.answers(candidate, batch.labels, select=None)
             misses = misses + (answers.deployed().argmax(1) != batch.labels)
             climbs = misses <= tau
-            if not climbs.any():
+            if not climbs.any():  # a GPU waits here: the passes that this saves cost more
                 break
             (gradient,) = torch.autograd.grad(inner(answers).sum(), candidate)
             candidate = candidate.detach()
-            noise = torch.randn(candidate.shape, generator=batch.generator).to(candidate.device)
+            noise = sent(torch.randn(candidate.shape, generator=batch.generator), images.device)
             step = batch.budget.step * ball.steepest(gradient) + self.escape * noise
             moved = ball.project(candidate + step)
             candidate = torch.where(climbs[:, None, None, None], moved, candidate)

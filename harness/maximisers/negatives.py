@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.attacks.geometry import Ball
-from harness.batch import Answers, Batch, Negatives, evaluating
+from harness.batch import Answers, Batch, Negatives, evaluating, sent
 from harness.errors import unknown_name
 from harness.maximisers.pgd import ascend, label_loss, near
 
@@ -80,7 +80,8 @@ class InBatchNegatives:
         return Negatives(images, labels, exists)
 
     def _partners(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        drawn, exists = other_class_partners(batch.labels, batch.generator)
+        found = other_class_partners(batch.labels_on_cpu, batch.generator)
+        drawn, exists = (sent(one, batch.labels.device) for one in found)
         candidates = _CANDIDATES[self.strategy.removesuffix(_ATTACKED)]
         if candidates is None or batch.epoch_of(_RUN) <= _RANDOM_EPOCHS:
             return drawn, exists
@@ -120,23 +121,22 @@ def other_class_partners(labels: Tensor, generator: torch.Generator) -> tuple[Te
     """For each anchor a class drawn uniformly among the others present, then an image of it.
 
     Args:
-        labels: [N] int64.
+        labels: [N] int64, on the CPU.
         generator: CPU random numbers.
 
     Returns:
         partners: [N] int64 positions in the batch (the anchor itself where nothing else is).
         exists: [N] bool, whether the batch holds another class.
     """
-    own = labels.cpu()
-    present, counts = torch.unique(own, return_counts=True)
-    position = torch.searchsorted(present, own)
-    draws = torch.rand(2, len(own), generator=generator)
+    present, counts = torch.unique(labels, return_counts=True)
+    position = torch.searchsorted(present, labels)
+    draws = torch.rand(2, len(labels), generator=generator)
     if len(present) == 1:
-        return torch.arange(len(own), device=labels.device), torch.zeros_like(labels).bool()
+        return torch.arange(len(labels)), torch.zeros_like(labels).bool()
     other = (draws[0] * (len(present) - 1)).long()
     other = other + (other >= position)  # skip the anchor's own class
-    by_class = own.argsort(stable=True)
+    by_class = labels.argsort(stable=True)
     first = counts.cumsum(0) - counts
     within = (draws[1] * counts[other]).long()
     partners = by_class[first[other] + within]
-    return partners.to(labels.device), torch.ones_like(labels).bool()
+    return partners, torch.ones_like(labels).bool()

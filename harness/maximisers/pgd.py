@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from harness.attacks.geometry import Ball
-from harness.batch import Answers, Batch, kl
+from harness.batch import Answers, Batch, kl, sent
 from harness.errors import unknown_name
 
 InnerLoss = Callable[[Answers], Tensor]
@@ -55,15 +55,15 @@ class Pgd:
 
 def near(batch: Batch, ball: Ball, noise: float) -> Tensor:
     """[N, C, H, W], the images plus normal noise of this deviation, inside the ball."""
-    draw = torch.randn(ball.images.shape, generator=batch.generator).to(ball.images.device)
+    draw = sent(torch.randn(ball.images.shape, generator=batch.generator), ball.images.device)
     return ball.project(ball.images + noise * draw)
 
 
 def anywhere(batch: Batch, ball: Ball) -> Tensor:
     """[N, C, H, W], uniform in the ball (L2: `Ball.random_start`)."""
     images = ball.images
-    draw = torch.rand(images.shape, generator=batch.generator).to(images.device)
-    radius = torch.rand((len(images), 1, 1, 1), generator=batch.generator).to(images.device)
+    draw = sent(torch.rand(images.shape, generator=batch.generator), images.device)
+    radius = sent(torch.rand((len(images), 1, 1, 1), generator=batch.generator), images.device)
     return ball.random_start(draw, radius)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+Folds = tuple[tuple[str, str], ...]
+"""Names of submodules: convolutions, each with the BatchNorm that alone reads its output."""
+
 
 class PreActivationBlock(nn.Module):
     """Two 3x3 convolutions, each after its normalisation and ReLU, around a shortcut.
@@ -12,6 +15,8 @@ class PreActivationBlock(nn.Module):
     Where the shape changes, the shortcut is a 1x1 convolution of the normalised maps, elsewhere
     the raw input (He et al., 2016, arXiv:1603.05027, as in the public CIFAR and Wide ResNets).
     """
+
+    folds: Folds = (("conv1", "bn2"),)
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.models.architectures import architecture
-from harness.models.blocks import convolution, stage
+from harness.models.blocks import Folds, convolution, stage
 from harness.models.trunk import Shape, Trunk
 
 
@@ -23,9 +23,11 @@ class Block(nn.Module):
         self.conv2 = convolution(outputs, outputs)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut = nn.Sequential()
+        self.folds: Folds = (("conv1", "bn1"), ("conv2", "bn2"))
         if stride != 1 or inputs != outputs:
             projection = convolution(inputs, outputs, size=1, stride=stride)
             self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(outputs))
+            self.folds += (("shortcut.0", "shortcut.1"),)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps to maps, height and width divided by the stride."""
@@ -38,6 +40,8 @@ class ResNet18(Trunk):
 
     Weights start as PyTorch starts them, as in the public CIFAR code.
     """
+
+    folds: Folds = (("conv1", "bn1"),)
 
     def __init__(self, shape: Shape, width: int) -> None:
         super().__init__(shape, channels=8 * width, halvings=3, window=4)
@@ -67,6 +71,8 @@ def resnet18(shape: Shape, *, width: int = 64) -> Trunk:
 
 class SmallResNet(Trunk):
     """One block of `width` channels, two of 2 `width` at half the side."""
+
+    folds: Folds = (("conv1", "bn1"),)
 
     def __init__(self, shape: Shape, width: int) -> None:
         super().__init__(shape, channels=2 * width, halvings=1, window=None)

@@ -80,7 +80,12 @@ class Trunk(nn.Module, ABC):
         return maps if chosen is None else torch.relu(chosen(maps))
 
     def pool(self, maps: Tensor) -> Tensor:
-        """Maps [N, C', h, w] to features [N, R], one average per channel and window."""
+        """Maps [N, C', h, w] to features [N, R], one average per channel and window.
+
+        Outside autocast the averages of bfloat16 maps are taken and returned in float32.
+        """
+        if maps.dtype == torch.bfloat16 and not torch.is_autocast_enabled(maps.device.type):
+            maps = maps.float()
         return functional.avg_pool2d(maps, self.window).flatten(1)
 
     def spread(self, rows: Tensor, maps: Tensor) -> Tensor:

@@ -100,6 +100,7 @@ def _attack(attack: AttackStanding) -> dict[str, Any]:
         "population": attack.population,
         "knowledge": attack.knowledge,
         "seeds": list(attack.seeds),
+        "precisions": list(attack.precisions),
         "attacked": attack.attacked,
         "broken": attack.broken,
         "robust": _rate(attack.robust),

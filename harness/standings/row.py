@@ -183,6 +183,7 @@ def _attack_standing(evidence: Evidence, effect: _Effect, right: Bits) -> Attack
         seconds=totals.seconds,
         knowledge=effect.knowledge,
         seeds=tuple(sorted({key.seed for key in evidence.searches[effect.member]})),
+        precisions=tuple(sorted({key.precision for key in evidence.searches[effect.member]})),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from harness.identity import CheckpointRecord, Failure, Finding, Value
+from harness.identity import EXACT, CheckpointRecord, Failure, Finding, Value
 from harness.standings.levels import Verdict, verdict
 from harness.threat import ThreatModel
 
@@ -42,6 +42,7 @@ class AttackStanding:
         knowledge: `white_box`, `query`, `decision`, `none`, or `transfer` where a surrogate or the
             stripped twin was climbed.
         seeds: run seeds that are counted together here; an image broken under any is broken.
+        precisions: what their searches differentiated, of `PRECISIONS`.
     """
 
     label: str
@@ -61,6 +62,7 @@ class AttackStanding:
     seconds: float
     knowledge: str = ""
     seeds: tuple[int, ...] = ()
+    precisions: tuple[str, ...] = (EXACT,)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from harness.allocator import keep_big_blocks
 from harness.attacks.streams import generator
-from harness.batch import Batch, InnerBudget, Memory
+from harness.batch import Batch, InnerBudget, Memory, sent
 from harness.data import Split, augment
 from harness.defense import Defense, Players
 from harness.errors import HarnessError
@@ -115,6 +116,7 @@ def train(
         HarnessError: the loss or a weight became NaN or infinite, or robustness collapsed where
             the recipe stops then; the last good state stays.
     """
+    keep_big_blocks()
     with only_one(folder, request.digest(data)[:32], f"the very run of '{request.name}'"):
         return _train(request, data, folder, device, report)
 
@@ -155,6 +157,7 @@ class Training:
         self.request, self.recipe, self.device = request, request.recipe, device
         self.defense: Defense = request.compose()
         self.images, self.labels = data.images.to(device), data.labels.to(device)
+        self.labels_on_cpu = data.labels
         self.path = state_file(folder, request.digest(data))
         self.division = divide(len(data), request.scale)
         self.steps_per_epoch = step_count(len(self.division.learnt), self.recipe.batch_size)
@@ -176,10 +179,10 @@ class Training:
         return self.run.optimiser
 
     def order(self, epoch: int) -> Tensor:
-        """Positions of the learnt images in the order of this 0-based epoch."""
+        """Positions of the learnt images in the order of this 0-based epoch, on the CPU."""
         draws = generator(self.request.seed, "order", epoch)
         chosen = self.division.learnt
-        return chosen[torch.randperm(len(chosen), generator=draws)].to(self.device)
+        return chosen[torch.randperm(len(chosen), generator=draws)]
 
     def one_epoch(self, report: Report | None) -> None:
         """Finish the running epoch, probe and save."""
@@ -261,7 +264,8 @@ class Training:
 
     def _batch(self, epoch: int, step: int, order: Tensor) -> Batch:
         recipe, seed, threat = self.recipe, self.request.seed, self.request.threat
-        chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+        places = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+        chosen = sent(places, self.images.device)
         images = self.images[chosen].float() / 255
         if recipe.augment:
             draws = generator(seed, "augment", epoch, step)
@@ -284,6 +288,8 @@ class Training:
             memory=self.memory,
             extras=self.players.extras,
             precision=recipe.precision,
+            labels_on_cpu=self.labels_on_cpu[places],
+            folds=True,
         )
 
     def _close_epoch(self) -> None:
@@ -326,11 +332,17 @@ class Training:
                 step = last - len(values) + 1 + offset
                 raise self._diverged(f"the loss became {value}", epoch, step)
         self.progress.sum += sum(values)  # float32 in float64: exact, whenever we looked
-        for taken in waiting:
-            for name, measure in taken.measures.items():
-                total, count = self.progress.sums.get(name, [0.0, 0.0])
-                self.progress.sums[name] = [total + float(measure), count + 1]
+        self._add_up([pair for taken in waiting for pair in taken.measures.items()])
         return values[-1]
+
+    def _add_up(self, measures: list[tuple[str, Tensor]]) -> None:
+        """Add what parts measured to the sums of the epoch, in one transfer."""
+        if not measures:
+            return
+        values: list[float] = torch.stack([value.double() for _, value in measures]).tolist()
+        for (name, _), value in zip(measures, values, strict=True):
+            total, count = self.progress.sums.get(name, [0.0, 0.0])
+            self.progress.sums[name] = [total + value, count + 1]
 
     def _diverged(self, what: str, epoch: int, step: int) -> HarnessError:
         kept = (

@@ -214,7 +214,7 @@ def test_a_probe_without_a_majority_of_votes_breaks_nothing():
         asked.append(len(candidates))
         return torch.tensor([[1.0, 0.0]]).repeat(len(candidates), 1)
 
-    search.votes = votes
+    search.confirm = votes
     search.judge_clean(LOSSES["margin"])
     candidates = torch.full((2, 3, 1, 2, 2), 0.59)
     candidates[:, 0] = 0.7

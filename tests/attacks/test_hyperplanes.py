@@ -1,9 +1,12 @@
 """The way to a hyperplane inside the box, against hand values, the reference and an LP or QP."""
 
+from fractions import Fraction
+
 import pytest
 import torch
 from attacked_models import Always, linf, search_on
 
+from harness.attacks import hyperplanes
 from harness.attacks.hyperplanes import contenders, dual_norm, nearest_plane, way_to_plane
 
 NORMS = pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -203,3 +206,114 @@ def test_above_twenty_classes_only_the_best_few_are_contenders(classes, looked_a
     assert ranked[0].tolist() == list(range(1, looked_at + 1))  # logits fall with the class
     assert ranked[1].tolist() == list(range(looked_at))
     assert search.forwards.tolist() == [1, 1]
+
+
+def terms(kind, size, generator):
+    """Rates and ends [1, size]: random, spread over sixty decades, tied, mostly 0, geometric."""
+    draw = torch.rand(2, 1, size, generator=generator, dtype=torch.float64)
+    rates, ends = draw[0], draw[1]
+    powers = torch.arange(size, dtype=torch.float64)[None]
+    if kind == "spread":
+        rates = rates * 10.0 ** torch.randint(-30, 30, (1, size), generator=generator)
+    if kind == "tied":
+        ends = (ends * 4).round() / 4
+    if kind == "mostly zero":
+        rates = rates.where(torch.rand(1, size, generator=generator) > 0.7, 0.0)
+    if kind == "geometric":
+        rates, ends = 10.0**powers, 10.0**-powers
+    return rates, ends
+
+
+KINDS = ("random", "spread", "tied", "mostly zero", "geometric")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("steps", [None, 1, 2])
+def test_newtons_level_reaches_what_is_needed_and_no_more(kind, steps, monkeypatch):
+    if steps is not None:  # so soon unfinished that sorting has to help
+        monkeypatch.setattr(hyperplanes, "_STEPS", steps)
+    if steps is not None and kind == "spread":
+        pytest.skip("sorting itself loses the small rates")
+    generator = torch.Generator().manual_seed(7)
+    for number in range(300):
+        size = 1 + number % 40
+        rates, ends = terms(kind, size, generator)
+        whole = (rates * ends).sum(1)
+        share = (0, 1e-9, 0.1, 0.5, 0.9, 0.999, 1.5)[number % 7]
+        level = hyperplanes._level(rates, ends, share * whole)
+        reached = (rates * torch.minimum(level, ends)).sum(1)
+        expected = min(share, 1) * whole
+        torch.testing.assert_close(reached, expected, atol=0, rtol=1e-12)
+        if share < 1 and bool((rates > 0).any()):
+            assert bool(level <= ends[rates > 0].max())
+
+
+@pytest.mark.parametrize("kind", ["random", "tied", "mostly zero"])
+def test_newtons_level_is_the_exact_one_in_rational_numbers(kind):
+    generator = torch.Generator().manual_seed(8)
+    compared = 0
+    for number in range(400):
+        rates, ends = terms(kind, 1 + number % 25, generator)
+        needed = float((rates * ends).sum()) * (0.05, 0.3, 0.8, 0.98)[number % 4]
+        exact = rational_level(rates[0].tolist(), ends[0].tolist(), needed)
+        if exact is None:
+            continue
+        found = hyperplanes._level(rates, ends, exactly([needed]))
+        sorted_ = hyperplanes.sorted_level(rates, ends, exactly([needed]))
+        assert float(found) == pytest.approx(float(exact), rel=1e-12)
+        assert float(sorted_) == pytest.approx(float(exact), rel=1e-12)
+        compared += 1
+    assert compared > 200
+
+
+def rational_level(rates, ends, needed):
+    """The smallest level in exact arithmetic, None where there is none above 0."""
+    left, finished = sum(map(Fraction, rates)), Fraction(0)
+    for end, rate in sorted(zip(map(Fraction, ends), map(Fraction, rates), strict=True)):
+        if left == 0:
+            return None
+        if finished + left * end >= Fraction(needed):
+            return (Fraction(needed) - finished) / left
+        finished, left = finished + rate * end, left - rate
+    return None
+
+
+@NORMS
+@pytest.mark.parametrize("size", [1, 3, 40, 3072])
+def test_the_way_is_the_sorted_one(norm, size, monkeypatch):
+    points, normals, gaps = problem(60, size, seed=size + 1)
+    found = way(points, normals, gaps, norm)
+    monkeypatch.setattr(hyperplanes, "_level", hyperplanes.sorted_level)
+    torch.testing.assert_close(found, way(points, normals, gaps, norm), atol=1e-13, rtol=1e-11)
+
+
+@NORMS
+def test_the_way_of_an_image_does_not_depend_on_its_batch_mates(norm):
+    points, normals, gaps = problem(60, 48, seed=3)
+    whole = way(points, normals, gaps, norm)
+    for row in range(0, 60, 7):
+        piece = slice(row, row + 1)
+        assert torch.equal(way(points[piece], normals[piece], gaps[piece], norm), whole[piece])
+
+
+def test_a_gap_beyond_all_numbers_leads_to_the_corner_and_not_to_a_number_that_is_none():
+    points, normals = exactly([[0.25, 0.5, 1.0]]), exactly([[1e-300, 0.0, -1e-300]])
+    for norm in ("linf", "l2"):
+        found = way(points, normals, exactly([1e308]), norm)
+        assert torch.isfinite(found).all()
+        assert not found[0, 1]
+    assert way(points, normals, exactly([1e308]), "linf").tolist() == [[-0.25, 0.0, 0.0]]
+
+
+@NORMS
+def test_how_pixels_lie_in_memory_changes_nothing_but_rounding(norm):
+    generator = torch.Generator().manual_seed(2)
+    points = torch.rand(9, 3, 6, 5, generator=generator, dtype=torch.float64)
+    normals, gaps = torch.randn(9, 3, 6, 5, generator=generator), torch.ones(9).double() * 4
+    expected = way_to_plane(points, normals, gaps, norm)
+    assert expected.abs().amax((1, 2, 3)).min() > 0
+    last = torch.channels_last
+    for there in (points, points.contiguous(memory_format=last)):
+        for theirs in (normals, normals.contiguous(memory_format=last)):
+            found = way_to_plane(there, theirs, gaps, norm)
+            torch.testing.assert_close(found, expected, atol=1e-14, rtol=1e-12)

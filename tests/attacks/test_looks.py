@@ -410,11 +410,11 @@ def test_the_nearest_wrong_decision_of_all_parts_is_kept():
 def test_a_part_inherits_what_the_search_was_given_and_takes_the_indices_that_stand():
     guides = Guides(pictures(2, 3, 8, 8), torch.tensor([0, 1]))
     search = searching()
-    search.guides, search.votes = guides, lambda candidates: MODEL(candidates).logits
+    search.guides, search.confirm = guides, lambda candidates: MODEL(candidates).logits
     search.broken[[0, 3]] = True
     part = search.part(Streams(7, "other", list(range(30))))
     assert part.guides is guides
-    assert part.votes is search.votes
+    assert part.confirm is search.confirm
     assert part.keeps_trace
     assert (part.streams.seed, part.streams.attack) == (7, "other")
     assert list(part.streams.indices) == [1, 2, *range(4, 30)]
@@ -441,7 +441,7 @@ def test_one_lucky_pass_breaks_nothing_where_the_votes_say_right():
     search = search_on(
         Always(2), torch.full((3, 1, 1, 2), 0.5), torch.tensor([1, 1, 0]), linf("1/10")
     )
-    search.votes = lambda candidates: votes(candidates)[:, [1, 0]]
+    search.confirm = lambda candidates: votes(candidates)[:, [1, 0]]
     candidate = torch.tensor([[0.5, 0.5], [0.58, 0.5], [0.58, 0.5]]).reshape(3, 1, 1, 2)
     look = search.judge(torch.arange(3), candidate, ce)
     assert look.wrong.tolist() == [False, True, False]
@@ -459,7 +459,8 @@ def test_without_votes_a_single_wrong_pass_breaks():
 
 def test_votes_decide_while_exploring_too():
     search = search_on(Always(2), one(0.5, 0.5), torch.tensor([1]), linf("1/10"))
-    search.votes = lambda candidates: torch.tensor([[0.0, 1.0]]).expand(len(candidates), 2)
+    search.confirm = lambda candidates: torch.tensor([[0.0, 1.0]]).expand(len(candidates), 2)
+    search.confirms_outside = True
     search.explore(FIRST, one(0.9, 0.5), ce)
     search.slopes(FIRST, one(0.55, 0.5), torch.tensor([[0]]))
     assert search.nearest.tolist() == [math.inf]
@@ -551,3 +552,22 @@ def test_every_restart_starts_elsewhere_under_l2_and_repeats_itself():
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert search.ball.contains(first).all()
+
+
+def test_outside_the_ball_nobody_is_asked_unless_it_is_wanted():
+    search = search_on(Always(2), one(0.5, 0.5), torch.tensor([1]), linf("1/10"))
+    asked = []
+
+    def right(candidates):
+        asked.append(candidates)
+        return torch.tensor([[0.0, 1.0]]).expand(len(candidates), 2)
+
+    search.confirm = right
+    look = search.explore(FIRST, one(0.9, 0.5), ce)
+
+    assert look.wrong.tolist() == [True]
+    assert search.nearest.tolist() == pytest.approx([0.4])
+    assert asked == []
+    search.explore(FIRST, one(0.55, 0.5), ce)
+    assert len(asked) == 1
+    assert not search.broken.any()

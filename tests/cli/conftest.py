@@ -145,6 +145,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HARNESS_DB", str(folder / "results.db"))
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("HARNESS_CHECKPOINTS", raising=False)
     monkeypatch.setattr("urllib.request.urlopen", _refuse)
     return folder

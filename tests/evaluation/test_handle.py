@@ -7,6 +7,10 @@ from torch import nn
 
 from harness.errors import ModelError
 from harness.evaluation.handle import PADDING, Handle, as_outputs, pad
+from harness.heads.linear import Linear
+from harness.models.architectures import ARCHITECTURES
+from harness.models.network import Network
+from harness.models.prepared import folded, rough
 from harness.outputs import Outputs, SoftSelect
 
 
@@ -58,6 +62,31 @@ def test_logits_and_gradients_of_an_image_are_the_same_bits_in_any_batch(module)
         parts = [look(images[first : first + size]) for first in range(0, 70, size)]
         for found, expected in zip(zip(*parts, strict=True), whole, strict=True):
             assert torch.equal(torch.cat(found), expected)
+
+
+@pytest.mark.parametrize("copy", [lambda net: net, folded, lambda net: rough(folded(net))])
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_our_own_networks_need_a_smallest_batch_and_no_multiple_of_it(architecture, copy):
+    torch.manual_seed(0)
+    width = 1 if architecture.startswith("wrn") else 4
+    trunk = ARCHITECTURES[architecture].build((3, 16, 16), width=width)
+    network = Network(trunk, Linear().build(trunk.features, 10)).eval()
+    model, images = Handle(copy(network), 10), torch.rand(61, 3, 16, 16)
+    passes = []
+    model.module.register_forward_pre_hook(lambda _, given: passes.append(len(given[0])))
+
+    def look(batch):
+        batch = batch.clone().requires_grad_()
+        logits = model(batch).logits
+        (gradient,) = torch.autograd.grad(logits.logsumexp(1).sum(), batch)
+        return logits.detach(), gradient
+
+    whole = look(images)
+    for first, count in ((0, 1), (3, 7), (5, 16), (1, 17), (20, 19), (2, 23), (10, 31), (4, 50)):
+        some = slice(first, first + count)
+        for found, expected in zip(look(images[some]), whole, strict=True):
+            assert torch.equal(found, expected[some])
+    assert passes == [61, 16, 16, 16, 17, 19, 23, 31, 50]
 
 
 def test_padding_adds_nothing_to_the_gradient_of_the_first_image():

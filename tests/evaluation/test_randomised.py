@@ -153,7 +153,8 @@ def attacked(handle, label, *, votes):
         Ball.around(images, ThreatModel.parse("linf", "8/255")),
         labels,
         Streams(0, spec.hash, [0]),
-        votes=handle.confirm(labels) if votes else None,
+        confirm=handle.confirm(labels) if votes else None,
+        confirms_outside=True,
     )
     run_attack(spec, search)
     return search

@@ -11,7 +11,9 @@ import time
 
 import pytest
 
+from harness.allocator import _is_glibc
 from harness.errors import HarnessError
+from harness.executors import local
 from harness.executors.local import LocalExecutor, processors
 
 
@@ -59,6 +61,28 @@ def test_a_worker_that_dies_is_a_sentence_for_the_person_and_leaves_nobody_behin
         list(executor.map(os._exit, [9, 9]))
 
     assert multiprocessing.active_children() == []
+
+
+def test_work_in_this_process_lets_it_keep_big_blocks(monkeypatch):
+    asked = []
+    monkeypatch.setattr(local, "keep_big_blocks", lambda: asked.append(1))
+    with LocalExecutor(1) as executor:
+        assert list(executor.map(abs, [-3])) == [3]
+    assert asked == [1]
+
+
+@pytest.mark.skipif(not _is_glibc(), reason="glibc alone has the settings")
+def test_a_worker_that_used_100_megabytes_uses_them_again_without_page_faults(monkeypatch):
+    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    use = (  # both workers get one of the two, or one of them both
+        "(lambda fill, faults: (fill(), faults(), fill(), faults()))"
+        "(lambda: len(b'x' * (100 << 20)),"
+        " lambda: __import__('resource').getrusage(0).ru_minflt)"
+    )
+    with LocalExecutor(2) as executor:
+        for _, before, _, after in executor.map(eval, [use, use]):
+            assert after - before < 50  # 50 where the kernel gives pages of 2 megabytes
 
 
 @pytest.mark.slow
