@@ -222,7 +222,7 @@ class Batch:
         self._maximiser = maximiser
         self._negatives = negatives
         self._original: Batch | None = None
-        self._folds = folds and can_fold(network)
+        self._folds = folds
         self._is_attacked = False
         self._copy: Network | None = None
 
@@ -389,11 +389,6 @@ def sent(drawn: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return drawn.to(device)
     return drawn.pin_memory().to(device, non_blocking=True)
-
-
-def can_fold(network: nn.Module) -> bool:
-    """Whether a folded copy is any cheaper: some module names normalisations that can go."""
-    return any(getattr(module, "folds", ()) for module in network.modules())
 
 
 def in_float32(outputs: Outputs) -> Outputs:

@@ -14,16 +14,22 @@ _CANNOT_LOCK = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, err
 """What file systems without locks answer, some of those of clusters among them."""
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, *, wait: bool = True) -> None:
     """Write beside it, to the disk, then rename: nobody, not even after a crash, meets half a file.
 
     What a killed writer of this very file left beside it is written over.
 
+    Args:
+        path: of the file.
+        content: all of it.
+        wait: whether to wait for another writer of this very file.
+
     Raises:
+        BlockingIOError: another process writes it, and `wait` is false.
         OSError: the folder cannot be written or the disk is full; the old file stays.
     """
     draft = draft_of(path)
-    file = lock_file(draft, wait=True)
+    file = lock_file(draft, wait=wait)
     if file is None:  # two writers must not meet in one draft then
         draft = path.with_name(f".{secrets.token_hex(8)}.part")
         file = draft.open("xb")

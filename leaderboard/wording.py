@@ -13,7 +13,6 @@ from harness.identity import (
     CORRECT,
     EVERY,
     EXACT,
-    PRECISIONS,
     Capabilities,
     CheckpointRecord,
     Failure,
@@ -221,9 +220,8 @@ def reproduce(standing: Standing) -> str:
 
 
 def _precision(standing: Standing) -> list[str]:
-    """Nothing where every attack was searched at the default precision."""
-    shared = {*PRECISIONS}.intersection(*(attack.precisions for attack in standing.attacks))
-    return [] if EXACT in shared or not shared else ["--precision", min(shared)]
+    """Nothing where it is the default."""
+    return [] if standing.precision == EXACT else ["--precision", standing.precision]
 
 
 def evaluate(record: CheckpointRecord) -> str:

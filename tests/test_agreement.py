@@ -98,6 +98,19 @@ def test_what_the_other_database_lacks_does_not_agree(compared):
     assert "1 attacks" in found.sentence()
 
 
+def test_searches_of_another_precision_are_neither_asked_for_nor_missed(tmp_path):
+    """Ten images of the folded copy, clean ones among them, in one database alone."""
+    with database(tmp_path / "a.db") as ours, database(tmp_path / "b.db") as theirs:
+        for spec, population in ((CLEAN, EVERY), (PGD, CORRECT)):
+            job = Job(
+                *(RECORD.digest, "digits", "f" * 64, THREAT, spec, population),
+                *(0, "folded", 0, 10),
+            )
+            ours.record(Outcome(job, (True,) * 10, (False,) * 10))
+        (found,) = agreements(ours, theirs)
+    assert (found.examples, found.lacking, found.is_enough) == (COUNT, 0, True)
+
+
 def test_a_copy_is_no_rerun(tmp_path):
     with database(tmp_path / "ours.db") as ours:
         (found,) = agreements(ours, ours)

@@ -31,7 +31,7 @@ from harness.campaign.request import (
 from harness.data import is_here
 from harness.errors import HarnessError
 from harness.evaluation.estimate import most_passes, seconds_per_pass
-from harness.evaluation.subject import load_subject
+from harness.evaluation.subject import load_subject, precision_of
 from harness.evaluation.work import Work, do
 from harness.executors.local import LocalExecutor
 from harness.identity import (
@@ -169,7 +169,7 @@ class Campaign:
     def standing(self, record: CheckpointRecord) -> Standing:
         """What exactly this request found for a checkpoint, from the store."""
         wanted = self._everything(record)
-        return measure(self._store, record, self._question(wanted))
+        return measure(self._store, record, self._question(record, wanted))
 
     def bits(self, record: CheckpointRecord) -> dict[str, Bits]:
         """Per image, still right or not: `clean`, `robust` and every `attack@surface:loss`.
@@ -185,18 +185,18 @@ class Campaign:
         }
 
     def _still_right(self, record: CheckpointRecord, attacks: Stage) -> dict[str, Bits]:
-        return still_right(self._store, record, self._question(attacks))
+        return still_right(self._store, record, self._question(record, attacks))
 
-    def _question(self, attacks: Stage) -> Question:
-        return Question(attacks=attacks, examples=self.examples, **self._scope())
+    def _question(self, record: CheckpointRecord, attacks: Stage) -> Question:
+        return Question(attacks=attacks, examples=self.examples, **self._scope(record))
 
-    def _scope(self) -> Scope:
+    def _scope(self, record: CheckpointRecord) -> Scope:
         return {
             "dataset": self.subjects.label,
             "images": self.subjects.data.identity,
             "threat": self.request.threat,
             "seed": self.request.seed,
-            "precision": self.request.precision,
+            "precision": precision_of(record, self.request.precision),
         }
 
     def _alive(self) -> Iterator[CheckpointRecord]:
@@ -225,7 +225,7 @@ class Campaign:
         if self.request.restarts is None:
             return ()
         second = self._second(record)
-        lost = losses(self._store, record, self._question(second))
+        lost = losses(self._store, record, self._question(record, second))
         if lost is None:
             return None
         order = sorted(range(len(second)), key=lambda place: (-lost[place], place))
@@ -307,7 +307,7 @@ class Campaign:
 
         Where images are to be kept, also of those that are stored without them.
         """
-        coverage = self._store.coverage(checkpoint=record.digest, **self._scope())
+        coverage = self._store.coverage(checkpoint=record.digest, **self._scope(record))
         for spec, population in stage:
             covered = coverage.get((spec.hash, population), [])
             for first, last in missing_slices(covered, self.examples):
@@ -336,7 +336,7 @@ class Campaign:
             for one in found
             if (key := (one.attack, one.population)) in specs
             and (one.dataset, one.seed, one.precision)
-            == (self.subjects.label, self.request.seed, self.request.precision)
+            == (self.subjects.label, self.request.seed, self._scope(record)["precision"])
             and one.last <= self.examples
         ]
 
@@ -358,7 +358,7 @@ class Campaign:
             population=population,
             first=first,
             last=last,
-            **self._scope(),
+            **self._scope(record),
         )
 
     def _record_plans(self) -> None:
@@ -383,7 +383,7 @@ class Campaign:
             checkpoint=record.digest,
             protocol=protocol,
             attacks=tuple((spec.hash, population) for spec, population in stages),
-            **self._scope(),
+            **self._scope(record),
         )
 
     def _start(self) -> None:

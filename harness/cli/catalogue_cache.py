@@ -67,6 +67,8 @@ def _path(name: str) -> Path | None:
     except RuntimeError:
         return None
     mark = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:32]
+    if not caches.is_absolute():  # as the specification of these folders asks
+        return None
     return caches / "robust-harness" / "listings" / f"{mark}.json"
 
 
@@ -84,7 +86,7 @@ def _read(path: Path, sources: bytes) -> Any:
 def _write(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content)
+        replace_file(path, content, wait=False)
     except OSError:
         return  # the next command computes it again
 

@@ -12,10 +12,11 @@ from harness.cli.catalogue_cache import are_texts, remembered
 from harness.cli.defense_page import Block, defense_page, is_page, print_page, quoted_page
 from harness.cli.options import tell
 from harness.errors import HarnessError
+from harness.identity import EXACT
 
 if TYPE_CHECKING:
     from harness.identity import CheckpointRecord
-    from harness.standings import Standing
+    from harness.standings import AttackStanding, Standing
     from harness.standings.corruptions import CorruptionStanding
 
 Names = dict[str, list[str]]
@@ -130,7 +131,7 @@ def _show_standing(standing: Standing) -> None:
         ("attack", "attacked", "broke", "accuracy", "union", "alone", "forwards", "backwards", "s"),
         [
             (
-                attack.label,
+                _label(attack),
                 str(attack.attacked),
                 str(attack.broken),
                 percent(attack.robust) if attack.robust else "in part",
@@ -169,3 +170,10 @@ def _show_corruptions(row: CorruptionStanding) -> None:
     cells_table(row)
     for failure in row.failures:
         tell(f"failed ({failure.status}): {failure.attack}: {failure.message}")
+
+
+def _label(attack: AttackStanding) -> str:
+    """What an attack is called, and what it differentiated where that is not the model itself."""
+    if attack.precisions == (EXACT,):
+        return attack.label
+    return f"{attack.label} ({', '.join(attack.precisions)})"

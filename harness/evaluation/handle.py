@@ -38,6 +38,8 @@ class Handle:
     """
 
     padding = PADDING
+    layout = torch.contiguous_format
+    """In which images reach the module: kernels, and so the last bits, follow it."""
 
     def __init__(
         self,
@@ -92,7 +94,8 @@ class Handle:
 
     def _pad(self, tensor: Tensor) -> Tensor:
         is_whole = isinstance(self._module, Network) and len(tensor) >= self.padding
-        return tensor if is_whole else pad(tensor, self.padding)
+        padded = tensor if is_whole else pad(tensor, self.padding)
+        return padded.contiguous(memory_format=self.layout) if padded.ndim == 4 else padded
 
     def _cut(self, outputs: Outputs, count: int, padded: int) -> Outputs:
         for logits in outputs.every_logits():
@@ -117,6 +120,12 @@ class Handle:
             tuple(vectors[:count] for vectors in outputs.vectors),
             None if outputs.gated is None else outputs.gated[:count],
         )
+
+
+class CopyHandle(Handle):
+    """The way to a copy by `models.prepared`, whose convolutions read channels last."""
+
+    layout = torch.channels_last
 
 
 def _are_vectors(value: Tensor, count: int) -> bool:

@@ -13,7 +13,7 @@ from harness.batch import Batch, InnerBudget
 from harness.data import Dataset
 from harness.defense import Defense
 from harness.evaluation.confined import RemoteModule
-from harness.evaluation.handle import Handle, pad
+from harness.evaluation.handle import CopyHandle, Handle, pad
 from harness.evaluation.randomised import RandomHandle
 from harness.evaluation.third_party import (
     foreign_model,
@@ -22,7 +22,7 @@ from harness.evaluation.third_party import (
     opened,
     unwrapped,
 )
-from harness.identity import Capabilities, CheckpointRecord
+from harness.identity import EXACT, Capabilities, CheckpointRecord
 from harness.models.architectures import ARCHITECTURES
 from harness.models.network import Network
 from harness.models.prepared import folded, prove_equal, rough
@@ -117,7 +117,7 @@ def searched(subject: Subject, precision: str, images: Tensor) -> Subject:
         HarnessError: the copy is not equal.
     """
     network = subject.model.module
-    if precision == "float32" or not isinstance(network, Network) or is_random(subject):
+    if precision == EXACT or not isinstance(network, Network) or is_random(subject):
         return subject
     if precision not in subject.copies:
         if not subject.copies:
@@ -125,6 +125,17 @@ def searched(subject: Subject, precision: str, images: Tensor) -> Subject:
         copy = folded(network)
         subject.copies[precision] = _with(subject, rough(copy) if precision == "mixed" else copy)
     return subject.copies[precision]
+
+
+def precision_of(record: CheckpointRecord, asked: str) -> str:
+    """What a search of this checkpoint differentiates where `asked` is wanted of all.
+
+    There is no copy of a model from elsewhere, unless it is a network in a public layout, nor of
+    one that draws random numbers: these are searched as they are loaded, and rows say so.
+    """
+    shown = record.capabilities
+    is_ours = record.kind != "added" or (record.model in ARCHITECTURES and not is_opened(shown))
+    return asked if is_ours and not shown.is_random else EXACT
 
 
 def is_random(subject: Subject) -> bool:
@@ -136,7 +147,11 @@ def _with(subject: Subject, network: Network) -> Subject:
     loss = subject.training_loss
     if loss is not None and isinstance(loss.value, _Climb):
         loss = replace(loss, value=replace(loss.value, network=network))
-    return subject_of(network, subject.capabilities, loss)
+    shown = subject.capabilities
+    has_gate = shown.select or shown.strip
+    return Subject(
+        CopyHandle(network, shown.classes, has_gate=has_gate, promised=shown), shown, loss
+    )
 
 
 @dataclass(frozen=True)

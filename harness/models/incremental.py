@@ -23,6 +23,9 @@ _ROWS = 16
 """Maps have a multiple of so many rows, some of them fillers: with a few images convolutions and
 heads take other kernels on the CPU, and an image's bits would depend on its batch mates."""
 
+_PADDINGS = 7
+"""Times `_ROWS`: at least as many images as a job has."""
+
 _SAME = 1e-3
 """Relative to the largest logit: above float32's rounding, far below what another graph gives."""
 
@@ -38,15 +41,14 @@ def neighbourhood(
     Args:
         network: best prepared by `folded`.
         images: [n, C, H, W] in [0, 1], at least one.
-        most_bytes: that the maps may take.
+        most_bytes: that the maps of 112 images may take, a slice of a job; how many there are does
+            not matter, so that no image's way depends on its batch mates.
     """
     steps = steps_of(network) if isinstance(network, Network) else None
     if steps is None or not isinstance(network, Network):
         return None
     first = Neighbourhood(network, steps, images[:1])
-    if first.bytes * -(-len(images) // _ROWS) > most_bytes or not _agrees(
-        network, first, images[:1]
-    ):
+    if first.bytes * _PADDINGS > most_bytes or not _agrees(network, first, images[:1]):
         return None
     return Neighbourhood(network, steps, images)
 

@@ -83,18 +83,44 @@ def prove_equal(network: Network, images: Tensor) -> None:
         HarnessError: an output differs by more than rounding: the copy is another function.
     """
     exact = deepcopy(network).eval().double()
-    points, copies = images.double(), (folded(exact), folded(network).double())
+    copies = ((folded(exact), TOLERANCE), (folded(network).double(), ROUNDING))
+    if not all(_answer_alike(exact, copy, images.double(), bound) for copy, bound in copies):
+        raise HarnessError(
+            "the copy of this model that attacks would use is another function: use "
+            "--precision float32, which attacks the model as it is."
+        )
+
+
+def can_fold(network: Network, images: Tensor) -> bool:
+    """Whether folding is worth it and keeps the function, whatever its statistics become.
+
+    A fresh network's normalisations change nothing, so the proof is made on a copy whose
+    statistics, scales and shifts are drawn at random.
+
+    Args:
+        network: in any mode; it is not changed.
+        images: [n, C, H, W] in [0, 1], a few.
+    """
+    if not any(getattr(module, "folds", ()) for module in network.modules()):
+        return False
+    exact = deepcopy(network).eval().double()
+    draws = torch.Generator().manual_seed(0)
+    for module in exact.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values in (module.running_mean, module.running_var, module.weight, module.bias):
+                if values is not None:
+                    values.data = torch.rand(values.shape, generator=draws).to(values) + 0.5
+    return _answer_alike(exact, folded(exact), images.double(), TOLERANCE)
+
+
+@torch.no_grad()
+def _answer_alike(exact: Network, copy: Network, points: Tensor, bound: float) -> bool:
     classes = exact(points).logits.shape[1]
-    labels = torch.arange(len(images), device=images.device) % classes
-    for select in (None, labels, SoftSelect(1.0), Stripped()):
-        with torch.no_grad():
-            truth = exact(points, select=select)
-            for copy, bound in zip(copies, (TOLERANCE, ROUNDING), strict=True):
-                if not _are_equal(truth, copy(points, select=select), bound):
-                    raise HarnessError(
-                        "the copy of this model that attacks would use is another function: use "
-                        "--precision float32, which attacks the model as it is."
-                    )
+    labels = torch.arange(len(points), device=points.device) % classes
+    return all(
+        _are_equal(exact(points, select=select), copy(points, select=select), bound)
+        for select in (None, labels, SoftSelect(1.0), Stripped())
+    )
 
 
 def _fold(module: nn.Module, convolution: str, normalisation: str) -> None:

@@ -151,7 +151,11 @@ def _compare(
 
 def _searches(evidence: Evidence, plan: Plan) -> list[Search]:
     """Those of the plan, and of the clean images."""
-    clean = [key for key in evidence.tracks if key.attack == CLEAN.hash]
+    clean = [
+        key
+        for key in evidence.tracks
+        if key.attack == CLEAN.hash and key[2:] == (plan.seed, plan.precision)
+    ]
     return [*clean, *(Search(*pair, plan.seed, plan.precision) for pair in plan.attacks)]
 
 

@@ -10,7 +10,16 @@ from fractions import Fraction
 import numpy as np
 
 from harness.errors import HarnessError
-from harness.identity import CLEAN, CORRECT, AttackSpec, CheckpointRecord, Failure, Finding, Plan
+from harness.identity import (
+    CLEAN,
+    CORRECT,
+    EXACT,
+    AttackSpec,
+    CheckpointRecord,
+    Failure,
+    Finding,
+    Plan,
+)
 from harness.standings.row import RANKING, Row, Scope, make_row, name_of
 from harness.standings.values import Board, Rate, Standing
 from harness.statistics import Counts, rank_groups, separated
@@ -116,6 +125,7 @@ def measure(store: Store, checkpoint: CheckpointRecord, asked: Question) -> Stan
         is_ranked=False,
         protocols=_complete(evidence, known.plans[owner], asked.examples),
         members=tuple(Member(key.attack, key.population) for key in searches),
+        precision=asked.precision,
     )
     return make_row(
         evidence, checkpoint, known.attacks, known.failures[owner], scope, known.findings[owner]
@@ -265,9 +275,9 @@ def _scope(
     evidence: Evidence, plans: Sequence[Plan], attacks: Mapping[str, RecordedAttack]
 ) -> Scope:
     plan, examples = _ruling(evidence, plans)
-    seed = 0 if plan is None else plan.seed
+    seed, precision = (0, EXACT) if plan is None else (plan.seed, plan.precision)
     if plan is None:
-        examples, seed = _longest(evidence)
+        examples, seed, precision = _longest(evidence)
     planned = [plan, *plans] if plan is not None else plans
     first = None
     if plan is not None:
@@ -279,6 +289,7 @@ def _scope(
         protocols=_complete(evidence, plans, examples),
         members=_in_order(evidence, planned, attacks),
         standard=first,
+        precision=precision,
     )
 
 
@@ -294,12 +305,15 @@ def _ruling(evidence: Evidence, plans: Sequence[Plan]) -> tuple[Plan | None, int
     return None, 0
 
 
-def _longest(evidence: Evidence) -> tuple[int, int]:
-    """How many images some attack covers, and its seed, where no protocol is complete."""
+def _longest(evidence: Evidence) -> tuple[int, int, str]:
+    """How many images some attack covers, its seed and precision, where no protocol is complete."""
     searches = [search for found in evidence.searches.values() for search in found]
-    prefixes = [(evidence.prefix(search), -search.seed) for search in searches]
-    examples, seed = max(prefixes, default=(0, 0))
-    return min(evidence.clean_prefix, examples), -seed
+    prefixes = [
+        (evidence.prefix(search), -search.seed, search.precision == EXACT, search.precision)
+        for search in searches
+    ]
+    examples, seed, _, precision = max(prefixes, default=(0, 0, True, EXACT))
+    return min(evidence.clean_prefix, examples), -seed, precision
 
 
 def _complete(evidence: Evidence, plans: Iterable[Plan], examples: int) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.identity import CORRECT, AttackSpec, CheckpointRecord, Failure, Finding
+from harness.identity import CORRECT, EXACT, AttackSpec, CheckpointRecord, Failure, Finding
 from harness.standings.levels import DIAGNOSTICS, evidence_level
 from harness.standings.values import AttackStanding, Rate, Standing
 from harness.statistics import contributions, wilson
@@ -45,6 +45,7 @@ class Scope:
     Args:
         examples: how many of the first images.
         seed: of the protocol that covers them.
+        precision: of the same.
         is_ranked: whether that protocol is good enough for a rank.
         protocols: all protocols that are complete on these images.
         members: the attacks to show, in order; the clean images are not among them.
@@ -57,6 +58,7 @@ class Scope:
     protocols: tuple[str, ...]
     members: tuple[Member, ...]
     standard: tuple[Member, ...] | None = None
+    precision: str = EXACT
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ def make_row(
         images=evidence.images,
         threat=evidence.threat,
         seed=scope.seed,
+        precision=scope.precision,
         examples=scope.examples,
         clean=_rate(right),
         robust=_rate(robust),

@@ -89,6 +89,7 @@ class Standing:
         findings: of the diagnostics, by id.
         unions: what is left of all attacks of one kind (`white_box`, `query`, `transfer`); an
             image that a later stage did not attack counts there as it is.
+        precision: what searches of the protocol that rules the row differentiated.
     """
 
     checkpoint: CheckpointRecord
@@ -110,6 +111,7 @@ class Standing:
     lacking: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     unions: Mapping[str, Rate] = field(default_factory=dict)
+    precision: str = EXACT
 
     @property
     def verdict(self) -> Verdict:

@@ -11,6 +11,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from harness.identity import (
+    PRECISIONS,
     AdversarialGallery,
     AttackSpec,
     Capabilities,
@@ -30,6 +31,7 @@ from harness.threat import ThreatModel, format_fraction
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+_PRECISION = re.compile("|".join(PRECISIONS))
 _UID = re.compile(r"[0-9a-f]{32}")
 _TIME = re.compile(r"[0-9T:.+Z -]{0,40}")
 _LINE = re.compile(r"[^\x00-\x1f\x7f]{0,500}")
@@ -238,7 +240,7 @@ def threat(row: rows.Row) -> ThreatModel:
 
 def _job(row: rows.Row) -> None:
     _owner(row)
-    _text(row["precision"], "precision", _WORD)
+    _text(row["precision"], "precision", _PRECISION)
     _integer(row["seed"], "seed", least=-rows.LARGEST_INTEGER)
 
 

@@ -19,6 +19,7 @@ from harness.batch import Batch, InnerBudget, Memory, sent
 from harness.data import Split, augment
 from harness.defense import Defense, Players
 from harness.errors import HarnessError
+from harness.models.prepared import can_fold
 from harness.recipe import Recipe
 from harness.steps.schedules import cyclic, one_cycle, parse_drops, parse_factors, step_drops
 from harness.training.probe import best_epoch, collapsed_at, divide, probe
@@ -167,6 +168,7 @@ class Training:
         self.memory = Memory(self.labels, self.division.learnt)
         self.run = Resumable(self.players, _optimiser(self), self.memory, Progress())
         load_state(self.path, self.run)
+        self.folds = can_fold(self.players.network, self.images[:4].float() / 255)
 
     @property
     def progress(self) -> Progress:
@@ -289,7 +291,7 @@ class Training:
             extras=self.players.extras,
             precision=recipe.precision,
             labels_on_cpu=self.labels_on_cpu[places],
-            folds=True,
+            folds=self.folds,
         )
 
     def _close_epoch(self) -> None:

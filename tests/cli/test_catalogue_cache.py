@@ -15,6 +15,7 @@ import pytest
 from harness.cli import catalogue_cache
 from harness.cli.catalogue_cache import is_grid, remembered
 from harness.cli.listing import list_
+from harness.files import draft_of, lock_file
 
 (KINDS,) = (p.type.choices for p in list_.params if p.name == "kind")
 LINES = [
@@ -239,6 +240,20 @@ def test_a_folder_in_the_place_of_the_file_stops_nothing(kept):
     kept.unlink()
     kept.mkdir()
     assert Counted().asked() == CONTENT
+
+
+def test_a_writer_that_never_ends_stops_nobody(kept):
+    kept.unlink()
+    with lock_file(draft_of(kept), wait=False):
+        assert Counted().asked() == CONTENT
+    assert not kept.exists()
+
+
+def test_a_folder_that_is_not_absolute_is_not_used(package, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert Counted().asked() == CONTENT
+    assert not Path("relative").exists()
 
 
 def test_a_person_without_a_home_has_no_cache(package, monkeypatch):

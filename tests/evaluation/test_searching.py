@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,10 +24,12 @@ from torch import nn
 import harness.evaluation.subject as module
 from harness.attacks.attack import ATTACKS, attack_spec
 from harness.errors import HarnessError, ModelError
+from harness.evaluation.handle import Handle
 from harness.evaluation.patience import time_limit
 from harness.evaluation.searching import NO_AIDS, search_of
+from harness.evaluation.subject import precision_of
 from harness.heads.linear import Linear
-from harness.identity import PRECISIONS
+from harness.identity import PRECISIONS, Capabilities
 from harness.models.architectures import ARCHITECTURES
 from harness.models.network import Network
 
@@ -129,6 +132,56 @@ def test_windows_are_under_the_time_limit_too():
     assert nearby.logits(images, (0, 0, 2, 2)).shape == (4, 10)
     with time_limit(1e-9), pytest.raises(ModelError, match="time-limit"):
         nearby.logits(images, (0, 0, 2, 2))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_on_colour_images_the_last_word_depends_on_no_batch_mates(precision):
+    """Three channels: kernels, and so bits, depend on how the images lie in memory."""
+    torch.manual_seed(0)
+    trunk = ARCHITECTURES["resnet18"].build((3, 32, 32), width=8)
+    network = Network(trunk, Linear().build(trunk.features, 10))
+    with torch.no_grad():
+        network.train()(torch.rand(64, 3, 32, 32))
+        network.head.bias -= network.eval()(torch.rand(256, 3, 32, 32)).logits.mean(0)
+    pixels = random_pixels(3, 32, 32, count=24)
+    data = split_of(pixels, labelled_by(network, pixels))
+
+    def found(batch_size):
+        job = replace(job_of("pgd", steps=2, relative_step=0.05, last=24), precision=precision)
+        return run(job, subject_of(network), data, batch_size=batch_size)
+
+    whole = found(250)
+    assert 0 < sum(whole.broken) < 24
+    for batch_size in (1, 17):
+        assert found(batch_size).columns == whole.columns
+
+
+def test_the_model_as_loaded_sees_the_same_layout_whatever_it_is_given():
+    seen = []
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    model.register_forward_pre_hook(lambda _, given: seen.append(given[0].is_contiguous()))
+    images = torch.rand(20, 3, 2, 2).contiguous(memory_format=torch.channels_last)
+
+    Handle(model, 3)(images)
+    Handle(model, 3)(images[:2])
+
+    assert seen == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("facts", "precision"),
+    [
+        ({}, "folded"),
+        ({"kind": "added", "model": "resnet18"}, "folded"),
+        ({"kind": "added", "model": "model.py:build"}, "float32"),
+        ({"capabilities": Capabilities(10, is_random=True)}, "float32"),
+    ],
+)
+def test_what_has_no_copy_is_recorded_as_searched_as_it_is(facts, precision):
+    record = SimpleNamespace(
+        **{"kind": "trained", "model": "", "capabilities": Capabilities(10)} | facts
+    )
+    assert precision_of(record, "folded") == precision
 
 
 class Confused(nn.Module):

@@ -263,3 +263,11 @@ def pages_of(boards: list[Any], corruptions: list[Any] | None = None) -> list[st
     mine = [draft for draft in drafts if not draft.path.startswith(SAME_FOR_ALL)]
     files = site_module._render(mine)
     return [page.decode() for name, page in files.items() if page and name.endswith(".html")]
+
+
+@pytest.mark.parametrize("kind", ["outcome", "plan"])
+def test_a_precision_that_nothing_has_is_refused(kind):
+    row, read, _ = ROWS[kind]
+    read({**plain(row), "precision": "mixed"})
+    with pytest.raises(ValueError, match="precision"):
+        read({**plain(row), "precision": "anything"})

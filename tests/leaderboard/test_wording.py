@@ -161,11 +161,7 @@ def test_a_difference_has_its_sign_unless_it_reads_as_zero(difference, text):
     assert wording.signed_points(difference) == text
 
 
-def test_the_command_names_a_precision_where_every_attack_had_another_one() -> None:
+def test_the_command_names_the_precision_of_the_protocol_that_rules_the_row() -> None:
     row = standing()
-    folded = tuple(replace(attack, precisions=("folded",)) for attack in row.attacks)
-    both = tuple(replace(attack, precisions=("float32", "folded")) for attack in row.attacks)
     assert "--precision" not in wording.reproduce(row)
-    assert "--precision folded" in wording.reproduce(replace(row, attacks=folded))
-    assert "--precision" not in wording.reproduce(replace(row, attacks=both))
-    assert "--precision" not in wording.reproduce(replace(row, attacks=()))
+    assert "--precision folded" in wording.reproduce(replace(row, precision="folded"))

@@ -12,7 +12,7 @@ from harness.heads.linear import Linear
 from harness.hooks.reverse_attention import ReverseAttention
 from harness.models.architectures import ARCHITECTURES
 from harness.models.network import Network, Normalisation
-from harness.models.prepared import RoughConvolution, folded, prove_equal, rough
+from harness.models.prepared import RoughConvolution, can_fold, folded, prove_equal, rough
 
 SHAPE = (3, 16, 16)
 WIDTHS = {"wrn_28_10": 1, "wrn_34_10": 1, "wrn_34_20": 1}
@@ -97,6 +97,30 @@ def test_a_block_that_names_the_wrong_normalisation_is_found(monkeypatch):
 
     with pytest.raises(HarnessError, match="another function"):
         prove_equal(network, pictures())
+
+
+def test_training_folds_only_what_stays_the_function_with_any_statistics(monkeypatch):
+    """A fresh network's normalisations change nothing: a wrong pair would not show in it."""
+    fresh = network_of("resnet18")
+    for module in fresh.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+    before = {name: value.clone() for name, value in fresh.state_dict().items()}
+
+    assert can_fold(fresh, pictures())
+    for block in fresh.trunk.layer1:
+        monkeypatch.setattr(block, "folds", (("conv1", "bn2"), ("conv2", "bn1")))
+    assert not can_fold(fresh, pictures())
+    assert all(torch.equal(before[name], value) for name, value in fresh.state_dict().items())
+
+
+def test_nothing_is_copied_where_nothing_can_be_folded(monkeypatch):
+    network = network_of("resnet18")
+    for module in network.modules():
+        if hasattr(module, "folds"):
+            monkeypatch.setattr(module, "folds", ())
+
+    assert not can_fold(network, pictures())
 
 
 def test_a_name_that_is_no_convolution_is_refused(monkeypatch):
