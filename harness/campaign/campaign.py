@@ -331,12 +331,13 @@ class Campaign:
             images=self.subjects.data.identity,
             threat=self.request.threat,
         )
+        scope = self._scope(record)
+        shared = scope["dataset"], scope["seed"], scope["precision"]
         return [
             (self._job(record, specs[key], one.population, one.first, one.last), one.broken)
             for one in found
             if (key := (one.attack, one.population)) in specs
-            and (one.dataset, one.seed, one.precision)
-            == (self.subjects.label, self.request.seed, self._scope(record)["precision"])
+            and (one.dataset, one.seed, one.precision) == shared
             and one.last <= self.examples
         ]
 

@@ -45,21 +45,23 @@ def test_a_multiple_is_not_copied():
     assert pad(images) is images
 
 
+def look(model, batch):
+    """Logits and the gradient of something that depends on all of them."""
+    batch = batch.clone().requires_grad_()
+    logits = model(batch).logits
+    (gradient,) = torch.autograd.grad(logits.logsumexp(1).sum(), batch)
+    return logits.detach(), gradient
+
+
 @pytest.mark.parametrize("module", [convolution(), reverse_attention_network()], ids=["conv", "ra"])
 def test_logits_and_gradients_of_an_image_are_the_same_bits_in_any_batch(module):
     shape = (3, 16, 16) if isinstance(module, nn.Sequential) else (1, 8, 8)
     images = torch.rand(70, *shape, generator=torch.Generator().manual_seed(0))
     model = Handle(module, 10)
 
-    def look(batch):
-        batch = batch.clone().requires_grad_()
-        logits = model(batch).logits
-        (gradient,) = torch.autograd.grad(logits.logsumexp(1).sum(), batch)
-        return logits.detach(), gradient
-
-    whole = look(images)
+    whole = look(model, images)
     for size in (1, 5, 17, 50):
-        parts = [look(images[first : first + size]) for first in range(0, 70, size)]
+        parts = [look(model, images[first : first + size]) for first in range(0, 70, size)]
         for found, expected in zip(zip(*parts, strict=True), whole, strict=True):
             assert torch.equal(torch.cat(found), expected)
 
@@ -75,16 +77,10 @@ def test_our_own_networks_need_a_smallest_batch_and_no_multiple_of_it(architectu
     passes = []
     model.module.register_forward_pre_hook(lambda _, given: passes.append(len(given[0])))
 
-    def look(batch):
-        batch = batch.clone().requires_grad_()
-        logits = model(batch).logits
-        (gradient,) = torch.autograd.grad(logits.logsumexp(1).sum(), batch)
-        return logits.detach(), gradient
-
-    whole = look(images)
+    whole = look(model, images)
     for first, count in ((0, 1), (3, 7), (5, 16), (1, 17), (20, 19), (2, 23), (10, 31), (4, 50)):
         some = slice(first, first + count)
-        for found, expected in zip(look(images[some]), whole, strict=True):
+        for found, expected in zip(look(model, images[some]), whole, strict=True):
             assert torch.equal(found, expected[some])
     assert passes == [61, 16, 16, 16, 17, 19, 23, 31, 50]
 
