@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from harness.attacks.attack import attack
 from harness.attacks.geometry import Ball
 from harness.attacks.losses import AttackLoss
 from harness.attacks.parity import reference_generator, reference_start, replay
+from harness.attacks.pooling import Runs, pooled
 from harness.attacks.search import Search
 
 _SOURCE = "Croce and Hein, 2020 (arXiv:2003.01690), section 3 and algorithm 1"
@@ -141,23 +142,35 @@ def _run(
 ) -> None:
     """One ascent per restart and, where given, per column of `rivals` [N, T]."""
     search.judge_clean(loss, None if rivals is None else rivals[:, 0])
+    count = restarts * (1 if rivals is None else rivals.shape[1])
+    if parity:
+        _replay(search, loss, steps, [_target(rivals, run // restarts) for run in range(count)])
+        return
+    for runs in pooled(search, count):
+        targets = None if rivals is None else runs.towards(rivals, restarts)
+        _ascend(runs.search, loss, steps, _surface_start(runs), targets)
+
+
+def _target(rivals: Tensor | None, column: int) -> Tensor | None:
+    return None if rivals is None else rivals[:, column]
+
+
+def _replay(search: Search, loss: AttackLoss, steps: int, targets: Sequence[Tensor | None]) -> None:
+    """One ascent as the reference makes it per entry of `targets`, each [N] or None."""
     draws = reference_generator(search)
-    for run in range(restarts * (1 if rivals is None else rivals.shape[1])):
-        targets = None if rivals is None else rivals[:, run // restarts]
-        if parity:
-            with replay(search) as (part, standing):
-                theirs = None if targets is None else targets[standing]
-                start = reference_start(part.ball, draws)
-                _ascend(part, loss, steps, start, theirs, parity=True)
-        else:
-            _ascend(search, loss, steps, _surface_start(search, run), targets)
+    for one in targets:
+        with replay(search) as (part, standing):
+            start = reference_start(part.ball, draws)
+            theirs = None if one is None else one[standing]
+            _ascend(part, loss, steps, start, theirs, parity=True)
 
 
-def _surface_start(search: Search, run: int) -> Tensor:
-    active = search.standing()
-    ball = search.around(active)
-    shape = ball.images.shape[1:]
-    uniform = search.streams.uniform(active, shape, restart=run, purpose="start")
+def _surface_start(runs: Runs) -> Tensor:
+    active = runs.search.standing()
+    ball = runs.search.around(active)
+    uniform = runs.search.streams.uniform(
+        active, ball.images.shape[1:], restart=runs.numbers, purpose="start"
+    )
     return ball.surface_start(uniform.to(ball.images.device))
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from harness.attacks.attack import attack
 from harness.attacks.losses import AttackLoss
 from harness.attacks.pgd import LIMITS, ascend, uniform_start
+from harness.attacks.pooling import pooled
 from harness.attacks.search import Search
 
 _UNREACHED = 1e30
@@ -50,5 +51,6 @@ def cw_linf(
         return loss(logits, labels, targets).clamp(max=confidence)
 
     search.judge_clean(rectified)
-    for restart in range(restarts):
-        ascend(search, rectified, uniform_start(search, restart), steps, relative_step)
+    for runs in pooled(search, restarts):
+        start = uniform_start(runs.search, runs.numbers)
+        ascend(runs.search, rectified, start, steps, relative_step)

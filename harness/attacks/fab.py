@@ -13,6 +13,7 @@ from harness.attacks.attack import attack
 from harness.attacks.geometry import Ball, per_image_norm
 from harness.attacks.hyperplanes import contenders, nearest_plane, way_to_plane
 from harness.attacks.losses import AttackLoss
+from harness.attacks.pooling import pooled
 from harness.attacks.search import Search, Slopes
 
 _SOURCE = "Croce and Hein, 2020 (arXiv:1907.02044), algorithm 1"
@@ -115,6 +116,10 @@ def fab_t(
     everyone = torch.arange(len(search.labels), device=search.labels.device)
     ranked = search.rivals(everyone, targets)
     path = _Path(loss, True, steps, alpha_max, overshoot, pull_back)
+    if restarts == 1:  # later ones start at a distance that earlier runs found
+        for runs in pooled(search, ranked.shape[1]):
+            _approach(runs.search, runs.towards(ranked)[:, None], path, None)
+        return
     for number in range(ranked.shape[1]):
         for restart in range(restarts):
             stream = number * restarts + restart if restart else None

@@ -72,17 +72,24 @@ class Ball:
 
     def contains(self, candidate: Tensor) -> Tensor:
         """[N] bool, exact: which candidates the threat model allows."""
-        inside = ((candidate >= self.low) & (candidate <= self.high)).flatten(1).all(1)
+        room = torch.minimum(candidate - self.low, self.high - candidate)
+        inside = room.amin((1, 2, 3)) >= 0  # the sign of a difference of floats is exact
         if self.threat.norm == "l2":
             inside &= self.distance(candidate) <= self.epsilon * _L2_SHRINK
         return inside
 
-    def distance(self, candidate: Tensor) -> Tensor:
-        """[N] float64, to the clean images in the norm of the threat model."""
-        difference = (candidate.double() - self.images.double()).flatten(1)
+    def distance(self, candidate: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """[n] float64, to the clean images in the norm of the threat model.
+
+        Args:
+            candidate: [n, C, H, W].
+            chosen: [n], positions of the images that the candidates belong to; all if None.
+        """
+        clean = self.images if chosen is None else self.images[chosen]
+        difference = candidate.double() - clean.double()
         if self.threat.norm == "l2":
-            return difference.square().sum(1).sqrt()
-        return difference.abs().amax(1)
+            return difference.flatten(1).square().sum(1).sqrt()
+        return difference.abs().amax((1, 2, 3))  # flattened, channels last would be copied
 
     def random_start(self, uniform: Tensor, radius: Tensor | None = None) -> Tensor:
         """A point from uniform draws in [0, 1): uniform in the L-infinity ball.

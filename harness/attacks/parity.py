@@ -19,8 +19,8 @@ from harness.attacks.geometry import Ball
 from harness.attacks.hyperplanes import way_to_plane
 from harness.attacks.losses import margin, margin_targeted
 from harness.attacks.search import Search, Slopes
-from harness.attacks.square import window_side
 from harness.attacks.square_bumps import bump, bump_side, move_mass
+from harness.attacks.square_windows import window_side
 
 _PULL_BACK, _OVERSHOOT, _LARGEST_SHARE = 0.9, 1.05, 0.1
 """beta, eta and alpha_max of FAB."""

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from harness.attacks.attack import attack
 from harness.attacks.losses import AttackLoss
+from harness.attacks.pooling import pooled
 from harness.attacks.search import Search
+from harness.attacks.streams import Restart
 
 _SOURCE = "Madry et al., 2018 (arXiv:1706.06083), section 2.1"
 LIMITS = {
@@ -51,9 +53,10 @@ def pgd(
         random_start: whether to start at a uniform point of the ball or at the clean image.
     """
     search.judge_clean(loss)
-    for restart in range(restarts):
-        start = uniform_start(search, restart) if random_start else clean_start(search)
-        ascend(search, loss, start, steps, relative_step)
+    for runs in pooled(search, restarts):
+        rows = runs.search
+        start = uniform_start(rows, runs.numbers) if random_start else clean_start(rows)
+        ascend(rows, loss, start, steps, relative_step)
 
 
 @attack(
@@ -92,12 +95,12 @@ def pgd_t(
     everyone = torch.arange(len(search.labels), device=search.labels.device)
     rivals = search.rivals(everyone, targets)
     search.judge_clean(loss, rivals[:, 0])
-    for run in range(rivals.shape[1] * restarts):
-        start = uniform_start(search, run)
-        ascend(search, loss, start, steps, relative_step, rivals[:, run // restarts])
+    for runs in pooled(search, rivals.shape[1] * restarts):
+        start = uniform_start(runs.search, runs.numbers)
+        ascend(runs.search, loss, start, steps, relative_step, runs.towards(rivals, restarts))
 
 
-def uniform_start(search: Search, restart: int) -> Tensor:
+def uniform_start(search: Search, restart: Restart) -> Tensor:
     """[n, C, H, W], a random point of the ball of every image still standing."""
     return search.random_start(search.standing(), restart=restart)
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from harness.attacks.geometry import Ball
 from harness.attacks.losses import AttackLoss
-from harness.attacks.streams import Streams
+from harness.attacks.streams import Restart, Streams
 from harness.attacks.surfaces import Logits, Points, Surface
-from harness.attacks.windows import Local, Nearby, Window
+from harness.attacks.windows import Local, Nearby, Tries
 from harness.errors import HarnessError, ModelError, first_line
 
 
@@ -65,6 +65,22 @@ class Probes(NamedTuple):
     kept: Tensor
 
 
+class Ahead(NamedTuple):
+    """What several candidates of each image showed.
+
+    Args:
+        number: [n] int64, of the last candidate that was looked at.
+        value: [n], its loss.
+        counted: [n] bool, whether that one counts.
+        kept: as in `Look`.
+    """
+
+    number: Tensor
+    value: Tensor
+    counted: Tensor
+    kept: Tensor
+
+
 @dataclass(frozen=True)
 class Guides:
     """Training images that a feature attack may steer towards; never test images.
@@ -80,6 +96,9 @@ class Guides:
 
 _PROBES_AT_ONCE = 64
 """Model passes per call while probing, or as many as the search has images if that is more."""
+
+ROOM = 100
+"""Rows of a shared pass on the CPU: as many as a slice of images has, so no more memory."""
 
 Confirm = Callable[[Tensor], Tensor]
 """Candidates [n, C, H, W] -> [n, K], whose argmax has the last word on a wrong decision: the votes
@@ -104,6 +123,7 @@ class Search:
         confirms_outside: whether it is asked about candidates outside the ball too.
         rough: the surface on a bfloat16 copy of the model, for attacks that lose nothing by it.
         local: answers for candidates that change one window, where only that is recomputed.
+        room: how many rows of runs (`pooling`) or queries may share a pass; changes no bit.
 
     Attributes:
         notes: [N] each, by name: what an attack reports about itself and nothing decides by.
@@ -123,6 +143,7 @@ class Search:
         confirms_outside: bool = False,
         rough: Surface | None = None,
         local: Local | None = None,
+        room: int = ROOM,
     ) -> None:
         self.surface = surface
         self.ball = ball
@@ -135,6 +156,7 @@ class Search:
         self.confirms_outside = confirms_outside
         self.rough = rough
         self.local = local
+        self.room = room
         count, device = len(labels), labels.device
         self.broken = torch.zeros(count, dtype=torch.bool, device=device)
         self.last_wrong = torch.zeros(count, dtype=torch.bool, device=device)
@@ -194,39 +216,54 @@ class Search:
         return Look(value, torch.empty(0), kept, wrong)
 
     def nearby(self, images: Tensor) -> Nearby | None:
-        """What answers for changes of one window of `images` [n, C, H, W]; None to use `judge`.
+        """What answers for changes of a window of `images` [n, C, H, W]; None for whole passes.
 
         Only the deployed logits can be had without a whole pass, so every other surface says None.
         """
         is_plain = type(self.surface) is Logits and len(images) > 0
         return self.local(images) if self.local is not None and is_plain else None
 
-    def judge_window(
+    def judge_ahead(
         self,
         positions: Tensor,
-        candidate: Tensor,
+        tries: Tries,
         loss: AttackLoss,
-        nearby: Nearby,
-        window: Window,
-    ) -> Look:
-        """As `judge`, for candidates that differ in one window from the images `nearby` knows.
+        beyond: Tensor,
+        nearby: Nearby | None = None,
+    ) -> Ahead:
+        """As `judge`, for one candidate of an image after the other until one of them counts.
 
-        Counted as a whole pass: what it saves is time, not queries.
+        One counts whose value exceeds `beyond` or whose decision is wrong. Nothing is kept of the
+        candidates after it, nor are they counted: all of them were passed through the model at
+        once only because that costs less.
 
         Args:
-            positions: [n], the images that `nearby` knows, in its order.
-            candidate: [n, C, H, W], inside the ball.
+            positions: [n].
+            tries: candidates inside the ball.
             loss: (logits, labels, targets) -> [n], without targets.
-            nearby: from the method of this name.
-            window: top, left, bottom and right of the change.
+            beyond: [n], the largest value of the run so far.
+            nearby: answers for the windows of `tries` where that takes no whole pass; counted as
+                whole passes: what it saves is time, not queries.
         """
-        if len(positions) == 0:
-            return _nothing(candidate)
+        shape = tries.candidates.shape[:2]
+        rows = positions.repeat_interleave(shape[1])
         with torch.no_grad():
-            deployed = nearby.logits(candidate, window)
-            value = loss(deployed, self.labels[positions], None)
-        wrong, kept = self._record(positions, candidate, value, deployed, None)
-        return Look(value, torch.empty(0), kept, wrong)
+            if nearby is not None:
+                deployed = tries.logits(nearby)
+                values = loss(deployed, self.labels[rows], None)
+            else:
+                points = Points(self.ball.images[rows], self.labels[rows], None)
+                values, deployed = self.surface(tries.candidates.flatten(0, 1), points, loss)
+        values, wrong = values.view(shape), ~is_right(deployed, self.labels[rows]).view(shape)
+        meant = torch.arange(shape[1], device=rows.device) < tries.most[:, None]
+        counts = ((values > beyond[:, None]) | wrong) & meant
+        number = torch.where(counts.any(1), counts.int().argmax(1), tries.most - 1)
+        self.looks[positions] += number
+        self.forwards[positions] += number * self.surface.forwards
+        chosen = torch.arange(shape[0], device=rows.device), number
+        value, decided = values[chosen], deployed.view(*shape, -1)[chosen]
+        _, kept = self._record(positions, tries.take(number), value, decided, None)
+        return Ahead(number, value, counts.any(1), kept)
 
     def explore(
         self,
@@ -324,7 +361,7 @@ class Search:
         chosen = None if targets is None else targets[active]
         self.judge(active, self.ball.images[active], loss, chosen)
 
-    def random_start(self, positions: Tensor, *, restart: int) -> Tensor:
+    def random_start(self, positions: Tensor, *, restart: Restart) -> Tensor:
         """[n, C, H, W], a random point of each image's ball, from streams of its own."""
         ball = self.ball.take(positions)
         shape, device = ball.images.shape[1:], ball.images.device
@@ -353,14 +390,11 @@ class Search:
             streams: of the part, for all images of this search.
         """
         standing = self.standing()
-        chosen = Streams(
-            streams.seed, streams.attack, [streams.indices[int(one)] for one in standing]
-        )
         return Search(
             self.surface,
             self.ball.take(standing),
             self.labels[standing],
-            chosen,
+            streams.take(standing),
             drops_broken=self.drops_broken,
             keeps_trace=self.keeps_trace,
             guides=self.guides,
@@ -368,6 +402,7 @@ class Search:
             confirms_outside=self.confirms_outside,
             rough=self.rough,
             local=self.local,
+            room=self.room,
         )
 
     def absorb(self, part: Search) -> None:
@@ -504,13 +539,15 @@ class Search:
         if len(rows) == 0:
             return
         points, where = candidate[rows], positions[rows]
-        in_box = ((points >= 0) & (points <= 1)).flatten(1).all(1)
-        distance = self.ball.take(where).distance(points).where(in_box, torch.inf)
+        in_box = (points.amin((1, 2, 3)) >= 0) & (points.amax((1, 2, 3)) <= 1)
+        distance = self.around(positions).distance(points, rows).where(in_box, torch.inf)
         self.nearest[where] = torch.minimum(self.nearest[where], distance)
 
     def _break(self, positions: Tensor, candidate: Tensor, new: Tensor) -> None:
         """Keep the candidates that are the first to break their images."""
         rows = new.nonzero()[:, 0]
+        if len(rows) == 0:
+            return
         where = positions[rows]
         self.adversarial[where] = candidate[rows]
         self.first_success[where] = self.looks[where]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,9 +11,17 @@ from torch import Tensor
 from harness.attacks.attack import attack
 from harness.attacks.geometry import Ball
 from harness.attacks.losses import AttackLoss
-from harness.attacks.search import Search
-from harness.attacks.square_bumps import Bumps, window_share
-from harness.attacks.windows import Nearby, Window
+from harness.attacks.search import Ahead, Search
+from harness.attacks.square_bumps import Bumps
+from harness.attacks.square_windows import Squares
+
+Proposals = TypeVar("Proposals", Squares, Bumps)
+
+_MEMORY = 0.9
+"""What earlier passes weigh when the next one is planned, relative to the last."""
+
+_IN_VAIN = 0.5
+"""Queries of an image that share a pass, as a share of those between two that count."""
 
 
 @attack(
@@ -56,20 +64,16 @@ def _run(search: Search, loss: AttackLoss, queries: int, p_init: float, restart:
     if len(active) == 0:
         return
     ball = search.around(active)
-    proposals = _PROPOSALS[ball.threat.norm].drawn(search, active, queries, p_init, restart)
-    best = proposals.start(ball)
-    look = search.judge(active, best, loss)
-    climb = _Climb(active, ball, proposals, best, look.value).take(look.kept)
-    if proposals.window(0, *best.shape[2:]) is not None:
-        climb = replace(climb, nearby=search.nearby(climb.best))
-    for query in range(queries - 1):
-        if len(climb.active) == 0:
-            return
-        climb = climb.next(search, loss, query)
+    if ball.threat.norm == "linf":
+        squares = Squares.drawn(search, active, queries, p_init, restart)
+        _several_at_once(_start(search, active, ball, squares, loss), search, loss, queries - 1)
+    else:
+        bumps = Bumps.drawn(search, active, queries, p_init, restart)
+        _one_by_one(_start(search, active, ball, bumps, loss), search, loss, queries - 1)
 
 
 @dataclass(frozen=True)
-class _Climb:
+class _Climb(Generic[Proposals]):
     """Where a run stands; one row per image that is left.
 
     Args:
@@ -78,115 +82,102 @@ class _Climb:
         proposals: what is tried.
         best: [n, C, H, W], of the largest value so far.
         value: [n], its value.
-        nearby: answers for windows of `best`, where that takes no whole pass.
     """
 
     active: Tensor
     ball: Ball
-    proposals: Squares | Bumps
+    proposals: Proposals
     best: Tensor
     value: Tensor
-    nearby: Nearby | None = None
 
-    def next(self, search: Search, loss: AttackLoss, query: int) -> _Climb:
-        """Try one proposal, keep it where the value rises, and leave broken images behind."""
-        candidate = self.proposals.candidate(self.ball, self.best, query)
-        window = self.proposals.window(query, *candidate.shape[2:])
-        if self.nearby is None or window is None:
-            look = search.judge(self.active, candidate, loss)
-        else:
-            look = search.judge_window(self.active, candidate, loss, self.nearby, window)
-        accepted = look.value > self.value
-        if not accepted.any():
-            return self.take(look.kept)
-        if self.nearby is not None:
-            self.nearby.accept(accepted)
-        best = torch.where(accepted[:, None, None, None], candidate, self.best)
-        value = torch.where(accepted, look.value, self.value)
-        return replace(self, best=best, value=value).take(look.kept)
+    def accept(self, rows: Tensor, candidate: Tensor, value: Tensor) -> _Climb[Proposals]:
+        """Candidates [r, C, H, W] of some images and their larger values [r]."""
+        if len(rows) == 0:
+            return self
+        best = self.best.index_copy(0, rows, candidate)
+        return replace(self, best=best, value=self.value.index_copy(0, rows, value))
 
-    def take(self, kept: Tensor) -> _Climb:
+    def take(self, kept: Tensor) -> _Climb[Proposals]:
         """The same for some of the images."""
         if kept.all():
             return self
-        if self.nearby is not None:
-            self.nearby.take(kept)
         return _Climb(
             self.active[kept],
             self.ball.take(kept),
             self.proposals.take(kept),
             self.best[kept],
             self.value[kept],
-            self.nearby,
         )
 
 
-def window_side(query: int, p_init: float, height: int, width: int) -> int:
-    """Side of the L-infinity window at a 0-based query (`attacks.md` 13.5)."""
-    side = round(math.sqrt(window_share(query, p_init) * height * width))
-    return min(max(side, 1), height, width)
+def _start(
+    search: Search, active: Tensor, ball: Ball, proposals: Proposals, loss: AttackLoss
+) -> _Climb[Proposals]:
+    best = proposals.start(ball)
+    look = search.judge(active, best, loss)
+    return _Climb(active, ball, proposals, best, look.value).take(look.kept)
 
 
-@dataclass(frozen=True)
-class Squares:
-    """Proposals of the L-infinity variant: windows common to all images, colours of each alone.
+def _one_by_one(climb: _Climb[Bumps], search: Search, loss: AttackLoss, queries: int) -> None:
+    for query in range(queries):
+        if len(climb.active) == 0:
+            return
+        candidate = climb.proposals.candidate(climb.ball, climb.best, query)
+        look = search.judge(climb.active, candidate, loss)
+        better = (look.value > climb.value).nonzero()[:, 0]
+        climb = climb.accept(better, candidate[better], look.value[better]).take(look.kept)
+
+
+def _several_at_once(
+    climb: _Climb[Squares], search: Search, loss: AttackLoss, queries: int
+) -> None:
+    """The same queries and results as one by one, several queries of an image in one pass.
+
+    All of a pass start from the best image there is; where one is kept, those after it are made
+    and judged anew. Few are kept, and a pass of few rows costs nearly what one of many costs.
+    """
+    nearby = search.nearby(climb.best)
+    pace = _Pace(1 if search.keeps_trace else search.room)
+    for stretch in climb.proposals.stretches(queries, *climb.best.shape[2:]):
+        query = torch.full_like(climb.active, stretch.first)
+        while len(left := (query < stretch.last).nonzero()[:, 0]):
+            tries = climb.proposals.tries(
+                climb.ball, climb.best, left, query[left], stretch, pace.count(len(left))
+            )
+            look = search.judge_ahead(climb.active[left], tries, loss, climb.value[left], nearby)
+            pace.learn(look)
+            query[left] += look.number + 1
+            better = (look.value > climb.value[left]).nonzero()[:, 0]
+            if nearby is not None:
+                nearby.accept(better * tries.candidates.shape[1] + look.number[better])
+            found = tries.take(look.number)[better]
+            climb = climb.accept(left[better], found, look.value[better])
+            if not look.kept.all():
+                kept = torch.ones_like(query, dtype=torch.bool)
+                kept[left] = look.kept
+                climb, query = climb.take(kept), query[kept]
+                if nearby is not None:
+                    nearby.take(kept)
+
+
+class _Pace:
+    """How many queries of an image share a pass: those after one that counts are made in vain.
 
     Args:
-        stripes: [n, C, 1, W] of -1 and 1, the start.
-        colours: [n, queries, C] of -1 and 1.
-        corners: [queries, 2] in [0, 1), top and left.
-        p_init: share of the image that the first windows cover.
+        room: rows that a pass may have.
     """
 
-    stripes: Tensor
-    colours: Tensor
-    corners: Tensor
-    p_init: float
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._tried, self._counted = 1.0, 1.0
 
-    @classmethod
-    def drawn(
-        cls, search: Search, active: Tensor, queries: int, p_init: float, restart: int
-    ) -> Squares:
-        """All the random numbers of one run on the active images."""
-        streams, device = search.streams, search.labels.device
-        _, channels, _, width = search.ball.images.shape
-        shared = streams.shared(restart=restart, purpose="windows")
-        return cls(
-            streams.signs(active, (channels, 1, width), restart=restart, purpose="stripes").to(
-                device
-            ),
-            streams.signs(active, (queries, channels), restart=restart, purpose="colours").to(
-                device
-            ),
-            torch.rand(queries, 2, generator=shared),
-            p_init,
-        )
+    def count(self, images: int) -> int:
+        """For so many images; so few that most of what is tried is looked at."""
+        wanted = int(_IN_VAIN * self._tried / self._counted)
+        return max(1, min(self._room // images, wanted))
 
-    def take(self, kept: Tensor) -> Squares:
-        """The same for some of the images."""
-        return replace(self, stripes=self.stripes[kept], colours=self.colours[kept])
-
-    def start(self, ball: Ball) -> Tensor:
-        """[n, C, H, W], vertical stripes."""
-        return ball.project(ball.images + ball.epsilon * self.stripes)
-
-    def window(self, query: int, height: int, width: int) -> Window:
-        """Where the candidate of a 0-based query differs from the best image."""
-        side = window_side(query, self.p_init, height, width)
-        top, left = (
-            int(self.corners[query, axis] * (size - side + 1))
-            for axis, size in enumerate((height, width))
-        )
-        return top, left, top + side, left + side
-
-    def candidate(self, ball: Ball, best: Tensor, query: int) -> Tensor:
-        """[n, C, H, W], `best` (which lies in the ball) with one window of another colour."""
-        top, left, bottom, right = self.window(query, *best.shape[2:])
-        window = (slice(None), slice(None), slice(top, bottom), slice(left, right))
-        moved = best[window] + 2 * ball.epsilon * self.colours[:, query, :, None, None]
-        candidate = best.clone()
-        candidate[window] = torch.minimum(torch.maximum(moved, ball.low[window]), ball.high[window])
-        return candidate
-
-
-_PROPOSALS: dict[str, type[Squares | Bumps]] = {"linf": Squares, "l2": Bumps}
+    def learn(self, look: Ahead) -> None:
+        """What a pass showed: how many were looked at, and how many of them counted."""
+        self._tried = _MEMORY * self._tried + float((look.number + 1).sum())
+        self._counted = _MEMORY * self._counted + float(look.counted.sum())
+        self._counted = max(self._counted, 1e-3 * self._tried)

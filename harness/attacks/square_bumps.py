@@ -74,10 +74,6 @@ class Bumps:
             tile += shape * self.grid[:, number, :, None, None]
         return _at_epsilon(ball, difference)
 
-    def window(self, query: int, height: int, width: int) -> None:
-        """No window holds the change: what a bump gains, the rest of the image may lose."""
-        del query, height, width
-
     def candidate(self, ball: Ball, best: Tensor, query: int) -> Tensor:
         """[n, C, H, W], `best` with the mass of a second window moved into a bump in the first."""
         height, width = best.shape[2:]

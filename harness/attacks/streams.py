@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+Restart = int | Tensor
+"""Which restart, of all images alike; or [N] int64, one for each of the batch."""
 
 
 def generator(*key: str | int) -> torch.Generator:
@@ -32,27 +35,26 @@ class Streams:
     indices: Sequence[int]
 
     def uniform(
-        self, positions: Tensor, shape: Sequence[int], *, restart: int, purpose: str
+        self, positions: Tensor, shape: Sequence[int], *, restart: Restart, purpose: str
     ) -> Tensor:
         """[n, *shape] uniform in [0, 1), one independent stream per image."""
         draws = [
-            torch.rand(tuple(shape), generator=self._of(int(position), restart, purpose))
-            for position in positions.tolist()
+            torch.rand(tuple(shape), generator=one) for one in self._of(positions, restart, purpose)
         ]
         return torch.stack(draws) if draws else torch.empty(0, *shape)
 
     def normal(
-        self, positions: Tensor, shape: Sequence[int], *, restart: int, purpose: str
+        self, positions: Tensor, shape: Sequence[int], *, restart: Restart, purpose: str
     ) -> Tensor:
         """[n, *shape] standard normal, one independent stream per image."""
         draws = [
-            torch.randn(tuple(shape), generator=self._of(int(position), restart, purpose))
-            for position in positions.tolist()
+            torch.randn(tuple(shape), generator=one)
+            for one in self._of(positions, restart, purpose)
         ]
         return torch.stack(draws) if draws else torch.empty(0, *shape)
 
     def signs(
-        self, positions: Tensor, shape: Sequence[int], *, restart: int, purpose: str
+        self, positions: Tensor, shape: Sequence[int], *, restart: Restart, purpose: str
     ) -> Tensor:
         """[n, *shape] of -1 and 1 with equal chance, one independent stream per image."""
         return self.uniform(positions, shape, restart=restart, purpose=purpose).ge(0.5) * 2.0 - 1.0
@@ -61,5 +63,11 @@ class Streams:
         """One stream for all images, for draws that no image may have to itself."""
         return generator(self.seed, self.attack, "shared", restart, purpose)
 
-    def _of(self, position: int, restart: int, purpose: str) -> torch.Generator:
-        return generator(self.seed, self.attack, self.indices[position], restart, purpose)
+    def take(self, chosen: Tensor) -> Streams:
+        """Of the images at these positions [n]; one that is there twice has its stream twice."""
+        return Streams(self.seed, self.attack, [self.indices[one] for one in chosen.tolist()])
+
+    def _of(self, positions: Tensor, restart: Restart, purpose: str) -> Iterator[torch.Generator]:
+        restarts = restart[positions] if isinstance(restart, Tensor) else [restart] * len(positions)
+        for position, number in zip(positions.tolist(), restarts, strict=True):
+            yield generator(self.seed, self.attack, self.indices[position], int(number), purpose)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -18,20 +19,28 @@ Done = TypeVar("Done")
 AUTOMATIC = 0
 """As a batch size: what the memory of the GPU holds."""
 
+_MOST = 8 * SHARD
+"""Rows of a pass: runs of one attack on the images of a slice share passes (`attacks.pooling`)."""
+
 _SHARE = 0.5
 """Of the memory that is free. A search holds losses, steps and copies of the images besides."""
 
 
 def in_batches(
-    positions: Tensor, size: int, attempt: Callable[[Tensor], Done], *, smallest: int = PADDING
+    positions: Tensor,
+    size: int,
+    attempt: Callable[[Tensor, int], Done],
+    *,
+    smallest: int = PADDING,
 ) -> Iterator[tuple[Tensor, Done]]:
     """Do every position once, in order; where memory runs out, in smaller batches from there.
 
     Args:
         positions: [n].
-        size: most positions of a batch.
-        attempt: does one batch and returns what came of it. What it raises for want of memory
-            must leave nothing behind, since the same positions are attempted again.
+        size: most positions of a batch, and most rows of a pass of it.
+        attempt: does one batch, given the most rows that a pass of it may have, and returns what
+            came of it. What it raises for want of memory must leave nothing behind, since the
+            same positions are attempted again.
         smallest: never split; below a whole padding nothing would be saved.
 
     Yields:
@@ -43,7 +52,7 @@ def in_batches(
     first = 0
     while first < len(positions):
         chosen = positions[first : first + size]
-        done = _unless_full(attempt, chosen, last=len(chosen) <= smallest)
+        done = _unless_full(partial(attempt, chosen, size), last=size <= smallest)
         if done is None:
             size = max(smallest, len(chosen) // 2 // PADDING * PADDING)
             _forget()
@@ -52,12 +61,10 @@ def in_batches(
         first += len(chosen)
 
 
-def _unless_full(
-    attempt: Callable[[Tensor], Done], chosen: Tensor, *, last: bool
-) -> tuple[Done] | None:
+def _unless_full(attempt: Callable[[], Done], *, last: bool) -> tuple[Done] | None:
     """What came of it; None where memory ran out, once its traceback holds no tensor any more."""
     try:
-        return (attempt(chosen),)
+        return (attempt(),)
     except torch.OutOfMemoryError:
         if last:
             raise
@@ -71,7 +78,7 @@ def _forget() -> None:
 
 
 def fitting(model: Model, images: Tensor, workers: int = 1) -> int:
-    """How many images of a slice one batch can hold, from the memory that one padding takes.
+    """How many rows one pass can have, from the memory that one padding of images takes.
 
     Args:
         model: what is attacked.
@@ -79,7 +86,7 @@ def fitting(model: Model, images: Tensor, workers: int = 1) -> int:
         workers: processes that share the device.
 
     Returns:
-        A multiple of the padding, or the whole slice.
+        A multiple of the padding, at most what shared passes of a whole slice can use.
     """
     if images.device.type != "cuda":
         return SHARD
@@ -93,7 +100,7 @@ def fitting(model: Model, images: Tensor, workers: int = 1) -> int:
 def most_that_fit(free: int, taken: int, workers: int = 1) -> int:
     """The same from bytes that are free, and bytes that one padding of images took."""
     paddings = int(_SHARE * free / workers / max(1, taken))
-    return min(SHARD, PADDING * max(1, paddings))
+    return min(_MOST, PADDING * max(1, paddings))
 
 
 def _taken(model: Model, images: Tensor) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.attacks.attack import ATTACKS, run_attack
-from harness.attacks.search import is_right
+from harness.attacks.search import ROOM, Search, is_right
 from harness.data import Split
 from harness.data.corruptions import Corrupted
 from harness.errors import HarnessError, ModelError
@@ -62,7 +62,7 @@ def evaluate(
     positions = attackable.nonzero()[:, 0]
     runtime = replace(runtime, batch_size=_batch_size(job, subject, runtime, images))
 
-    def attempt(chosen: Tensor) -> _Tally:
+    def attempt(chosen: Tensor, rows: int) -> _Tally:
         draft = _Tally(len(images))
         some, theirs = images[chosen].to(runtime.device), labels[chosen].to(runtime.device)
         if job.attack == CLEAN or not job.threat.is_ball:  # nobody searches
@@ -70,7 +70,10 @@ def evaluate(
             if chosen[0] == positions[0]:
                 _check_alone(subject, some, logits)
         else:
-            _attack(job, subject, aids, some, theirs, chosen, draft)
+            room = min(rows, ROOM) if runtime.device == "cpu" else rows
+            indices = [job.first + int(position) for position in chosen]
+            search = search_of(job, subject, aids, some, theirs, indices, room)
+            _attack(job, subject, search, some, theirs, chosen, draft)
         return draft
 
     smallest = SHARD if _is_coupled(job) else PADDING
@@ -250,14 +253,12 @@ def check_reproducible(unconfirmed: int, attacked: int, device: str) -> None:
 def _attack(
     job: Job,
     subject: Subject,
-    aids: Aids,
+    search: Search,
     images: Tensor,
     labels: Tensor,
     chosen: Tensor,
     tally: _Tally,
 ) -> None:
-    indices = [job.first + int(position) for position in chosen]
-    search = search_of(job, subject, aids, images, labels, indices)
     run_attack(job.attack, search)
     distance = check_inside(images, search.adversarial, job.threat)
     predicted, margin = fresh_decision(lambda x: _decisive(subject, x), search.adversarial, labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -11,17 +12,18 @@ from harness.errors import ModelError, first_line
 from harness.evaluation.patience import check_time
 from harness.identity import Capabilities
 from harness.models.network import Network
+from harness.models.rows import rows_for
 from harness.outputs import Outputs, Select, Stripped
 
 PADDING = 16
-"""Batches are padded to a multiple of this. Measured on the CPU: with fewer than 12 images the
-last linear layer's gradient takes another kernel and other bits; padded to 16, none differ.
-Networks of our own parts need as many and no multiple: 16 to 112 images gave the same bits."""
+"""Batches of foreign models are padded to a multiple of this. Measured on the CPU: with fewer than
+12 images the last linear layer's gradient takes another kernel and other bits; padded to 16, none
+differ. Networks of our own parts need less (`models.rows`)."""
 
 
-def pad(tensor: Tensor, multiple: int = PADDING) -> Tensor:
-    """[n, ...] -> [m, ...] with m the next multiple of `multiple`, repeating the first row."""
-    missing = -len(tensor) % multiple
+def pad(tensor: Tensor, rows: int | None = None) -> Tensor:
+    """[n, ...] -> [rows, ...], repeating the first row; the next multiple of `PADDING` if None."""
+    missing = -len(tensor) % PADDING if rows is None else rows - len(tensor)
     if missing == 0:
         return tensor
     return torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])])
@@ -53,6 +55,8 @@ class Handle:
         self._classes = classes
         self._has_gate = has_gate
         self._promised = promised
+        is_ours = isinstance(module, Network)
+        self._known = tuple(module.modules()) if is_ours else None
 
     def __call__(self, images: Tensor, *, select: Select = None) -> Outputs:
         """Outputs of the images alone; the padding is cut off again.
@@ -61,8 +65,9 @@ class Handle:
             ModelError: the module raised, or returned something else than logits [N, K].
         """
         check_time()
-        padded = self._pad(images)
-        gate = self._pad(select) if isinstance(select, Tensor) else select
+        rows = self._rows(images)
+        padded = self._laid_out(pad(images, rows))
+        gate = pad(select, rows) if isinstance(select, Tensor) else select
         try:
             found = self._module(padded, select=gate) if self._has_gate else self._module(padded)
         except (torch.OutOfMemoryError, ModelError):
@@ -71,7 +76,7 @@ class Handle:
             raise ModelError(
                 "raised", f"the model raised {type(error).__name__}: {first_line(error)}"
             ) from error
-        if any(module.training for module in self._module.modules()):
+        if any(module.training for module in self._parts()):
             self._module.eval()
             raise ModelError("switched_mode", "the model switched itself to training mode.")
         outputs = as_outputs(found)
@@ -92,10 +97,19 @@ class Handle:
             found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         return found.hexdigest()
 
-    def _pad(self, tensor: Tensor) -> Tensor:
-        is_whole = isinstance(self._module, Network) and len(tensor) >= self.padding
-        padded = tensor if is_whole else pad(tensor, self.padding)
-        return padded.contiguous(memory_format=self.layout) if padded.ndim == 4 else padded
+    def _parts(self) -> Iterable[nn.Module]:
+        """Every module inside; those of a network stay the same and are listed once."""
+        return self._module.modules() if self._known is None else self._known
+
+    def _laid_out(self, images: Tensor) -> Tensor:
+        return images.contiguous(memory_format=self.layout) if images.ndim == 4 else images
+
+    def _rows(self, images: Tensor) -> int:
+        """How many images a pass of these takes."""
+        if self._known is None or self.padding == 1:
+            return -(-len(images) // self.padding) * self.padding
+        differentiated = images.requires_grad and torch.is_grad_enabled()
+        return rows_for(len(images), differentiated=differentiated)
 
     def _cut(self, outputs: Outputs, count: int, padded: int) -> Outputs:
         for logits in outputs.every_logits():

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.geometry import Ball
-from harness.attacks.search import Confirm, Guides, Search
+from harness.attacks.search import ROOM, Confirm, Guides, Search
 from harness.attacks.streams import Streams
 from harness.attacks.surface_text import surface_named
 from harness.attacks.surfaces import Surface
-from harness.attacks.windows import Window
 from harness.evaluation.patience import check_time
 from harness.evaluation.randomised import RandomHandle
 from harness.evaluation.subject import Subject, searched
@@ -46,6 +45,7 @@ def search_of(
     images: Tensor,
     labels: Tensor,
     indices: Sequence[int],
+    room: int = ROOM,
 ) -> Search:
     """A search on one batch, at the precision of the job.
 
@@ -62,6 +62,8 @@ def search_of(
         images: [N, C, H, W] in [0, 1].
         labels: [N] int64.
         indices: of the images in the test split.
+        room: rows of a pass that runs of the attack may share; a random model's draws follow the
+            order of its passes, so its runs share none.
 
     Raises:
         HarnessError: the copy is not equal to the model, or the surface is not exposed.
@@ -70,6 +72,7 @@ def search_of(
     if chosen is not subject:
         images = images.contiguous(memory_format=torch.channels_last)
     confirm, outside = _last_word(job, subject, chosen, labels, indices)
+    models = (subject.model, *aids.surrogates.values())
     rough = None
     if job.precision == "mixed" and chosen is not subject and not subject.capabilities.select:
         rough = _surface(job, searched(subject, "mixed", images), aids)
@@ -83,6 +86,7 @@ def search_of(
         confirms_outside=outside,
         rough=rough,
         local=None if chosen is subject else partial(_watched, chosen.model.module),
+        room=1 if any(isinstance(one, RandomHandle) for one in models) else room,
     )
 
 
@@ -92,14 +96,14 @@ class _Watched:
 
     known: Neighbourhood
 
-    def logits(self, candidates: Tensor, window: Window) -> Tensor:
+    def logits(self, candidates: Tensor, of: Tensor, corners: Tensor, side: int) -> Tensor:
         """As the neighbourhood's."""
         check_time()
-        return self.known.logits(candidates, window)
+        return self.known.logits(candidates, of, corners, side)
 
-    def accept(self, accepted: Tensor) -> None:
+    def accept(self, rows: Tensor) -> None:
         """As the neighbourhood's."""
-        self.known.accept(accepted)
+        self.known.accept(rows)
 
     def take(self, kept: Tensor) -> None:
         """As the neighbourhood's."""

@@ -1,12 +1,16 @@
 """Logits of images that differ from known ones in one window, from what the window reaches.
 
 A convolution sees a few pixels, so a small change of an image changes a part of every map and
-leaves the rest as it was. A `Neighbourhood` keeps the maps of a batch and recomputes that part.
+leaves the rest as it was. A `Neighbourhood` keeps the maps of its images and recomputes that part.
+Every candidate has a window of its own: what all of them reach of a map has one size and a place
+per candidate, so that they share each convolution.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +18,17 @@ from torch.nn import functional
 
 from harness.models.graph import Step, steps_of
 from harness.models.network import Network
-from harness.models.regions import Region
+from harness.models.regions import Span, Stretch
+from harness.models.rows import rows_for
 
 MOST_BYTES = 2**29
-"""What the maps of a batch may take; a larger batch has no neighbourhood."""
+"""What the maps of a slice of a job may take; a larger network has no neighbourhood."""
 
-_ROWS = 16
-"""Maps have a multiple of so many rows, some of them fillers: with a few images convolutions and
-heads take other kernels on the CPU, and an image's bits would depend on its batch mates."""
+_SLICE = 112
+"""Images that `MOST_BYTES` is meant for: at least as many as a job has."""
 
-_PADDINGS = 7
-"""Times `_ROWS`: at least as many images as a job has."""
+_ENOUGH = 0.8
+"""From this share of an axis on the whole axis is computed: nothing is left to gather."""
 
 _SAME = 1e-3
 """Relative to the largest logit: above float32's rounding, far below what another graph gives."""
@@ -33,7 +37,7 @@ _SAME = 1e-3
 def neighbourhood(
     network: nn.Module, images: Tensor, *, most_bytes: int = MOST_BYTES
 ) -> Neighbourhood | None:
-    """The maps of a batch, from which windows are recomputed; None where that cannot be.
+    """The maps of some images, from which windows are recomputed; None where that cannot be.
 
     It takes a `Network` without a hook, in evaluation mode, of local operations (`steps_of`);
     on the first of the images it must give the network's own logits.
@@ -41,20 +45,20 @@ def neighbourhood(
     Args:
         network: best prepared by `folded`.
         images: [n, C, H, W] in [0, 1], at least one.
-        most_bytes: that the maps of 112 images may take, a slice of a job; how many there are does
-            not matter, so that no image's way depends on its batch mates.
+        most_bytes: that the maps of a whole slice may take; how many images there are does not
+            matter, so that no image's way depends on its batch mates.
     """
     steps = steps_of(network) if isinstance(network, Network) else None
     if steps is None or not isinstance(network, Network):
         return None
     first = Neighbourhood(network, steps, images[:1])
-    if first.bytes * _PADDINGS > most_bytes or not _agrees(network, first, images[:1]):
+    if first.bytes * _SLICE > most_bytes or not _agrees(network, first, images[:1]):
         return None
     return Neighbourhood(network, steps, images)
 
 
 class Neighbourhood:
-    """Known images, and logits of candidates that differ from them in one window.
+    """Known images, and logits of candidates that differ from one of them in one window.
 
     They differ from those of a whole pass by rounding alone.
 
@@ -64,156 +68,277 @@ class Neighbourhood:
         images: [n, C, H, W], the known ones.
 
     Attributes:
+        kept: which steps' maps are kept, and the zeros around each.
+        sizes: height and width of every step's maps.
+        device: of everything.
         bytes: what the maps take.
     """
 
     def __init__(self, network: Network, steps: tuple[Step, ...], images: Tensor) -> None:
-        self._network, self._steps, self._count = network, steps, len(images)
-        self._kept = _kept(steps)
+        self._network, self.steps, self.kept = network, steps, _kept(steps)
+        self.device = images.device
+        self._plans: dict[int, tuple[_Axis, ...]] = {}
         self._known: dict[int, _Known] = {}
-        self._whole: list[Region] = []
-        self._fresh: list[Tensor] = []
-        self._regions: list[Region] = []
-        self._start(_filled(images))
-        self.bytes = sum(
-            one.padded.numel() * one.padded.element_size() for one in self._known.values()
-        )
+        self._start(images)
+        self.bytes = sum(one.maps.numel() * one.maps.element_size() for one in self._known.values())
 
     @torch.no_grad()
-    def logits(self, candidates: Tensor, window: tuple[int, int, int, int]) -> Tensor:
-        """[n, K] of candidates [n, C, H, W], which are the known images outside the window.
+    def logits(self, candidates: Tensor, of: Tensor, corners: Tensor, side: int) -> Tensor:
+        """[r, K] of candidates [r, C, H, W], each a known image outside a square window.
 
         Args:
-            candidates: as many as there are known images, in their order.
-            window: top, left, bottom and right, the last two excluded.
+            candidates: at least one.
+            of: [r] int64, which known image each one changes.
+            corners: [r, 2] int64, top and left of each window.
+            side: of all of them, in pixels.
         """
-        self._regions = self._reached(Region(*window))
-        rows, columns = self._regions[0].within(self._whole[0])
-        self._fresh = [_filled(candidates[:, :, rows, columns])]
-        for number in range(1, len(self._steps)):
-            self._fresh.append(self._computed(number))
-        last = len(self._steps) - 1
-        return self._classified(self._values(last, self._whole[last]))
+        count = len(candidates)
+        self._of, (tops, lefts) = _filled(of), _filled(corners).T
+        rows, columns = self._plan(side)
+        self._boxes = _boxes(rows.boxes, columns.boxes, tops, lefts)
+        reads = _boxes(rows.reads, columns.reads, tops, lefts)
+        everyone = _filled(torch.arange(count, device=of.device))
+        self._fresh = [_Known.of(candidates, 0).crop(everyone, self._boxes[0])]
+        for number in range(1, len(self.steps)):
+            self._fresh.append(self._computed(number, reads[number]))
+        logits: Tensor = self._network.head(self._network.trunk.pool(self._last()))
+        return logits[:count].float()
 
     def known(self) -> dict[int, Tensor]:
         """The kept maps [n, C', h, w] of the known images, by number of the step."""
-        return {
-            number: one.at(self._whole[number])[: self._count]
-            for number, one in self._known.items()
-        }
+        return {number: one.inner() for number, one in self._known.items()}
 
-    def accept(self, accepted: Tensor) -> None:
-        """Make the last candidates known where `accepted` [n] is true; the others stay."""
-        chosen = accepted.nonzero()[:, 0]
-        if len(chosen) == 0:
-            return
-        for number, known in self._known.items():
-            if not self._regions[number].is_empty:
-                known.at(self._regions[number])[chosen] = self._fresh[number][chosen]
+    def accept(self, rows: Tensor) -> None:
+        """Make candidates of the last call known, by row, at most one of an image."""
+        if len(rows):
+            for number, known in self._known.items():
+                known.put(self._of[rows], self._boxes[number].take(rows), self._fresh[number][rows])
 
     def take(self, kept: Tensor) -> None:
         """Forget the images where `kept` [n] bool is false."""
         rows = kept.nonzero()[:, 0]
-        self._count, rows = len(rows), _filled(rows)
         self._known = {number: known.take(rows) for number, known in self._known.items()}
         self._fresh = []
 
     @torch.no_grad()
     def _start(self, images: Tensor) -> None:
         """A whole pass, of which no more is held than is kept or read again."""
-        held = {0: images}
-        last_reader = {source: n for n, step in enumerate(self._steps) for source in step.sources}
-        self._whole = []
-        for number, step in enumerate(self._steps):
+        held = {0: _filled(images)}
+        last_reader = {source: n for n, step in enumerate(self.steps) for source in step.sources}
+        self.sizes: list[tuple[int, int]] = []
+        for number, step in enumerate(self.steps):
             if step.sources:
                 held[number] = step.apply(*(held[source] for source in step.sources))
-            self._whole.append(Region(0, 0, *held[number].shape[2:]))
-            if number in self._kept:
-                self._known[number] = _Known.of(held[number], self._kept[number])
+            self.sizes.append((held[number].shape[2], held[number].shape[3]))
+            if number in self.kept:
+                self._known[number] = _Known.of(held[number][: len(images)], self.kept[number])
             held = {n: maps for n, maps in held.items() if last_reader.get(n, 0) > number}
 
-    def _reached(self, window: Region) -> list[Region]:
-        """Per step the region to compute for a window of the images."""
-        found = [window]
-        for number, step in enumerate(self._steps[1:], start=1):
-            sources = [found[source] for source in step.sources]
-            if step.geometry is not None:
-                size = self._whole[number][2:]
-                found.append(step.geometry.reached(sources[0], size))
-            else:
-                found.append(sources[0] if len(sources) == 1 else sources[0].union(sources[1]))
-        for number in range(len(self._steps) - 1, 0, -1):  # what is not kept is computed as read
-            for source in self._steps[number].sources:
-                if source not in self._kept:
-                    found[source] = found[source].union(found[number])
-        return found
+    def _plan(self, side: int) -> tuple[_Axis, ...]:
+        if side not in self._plans:
+            self._plans[side] = tuple(_Axis.of(self, axis, side) for axis in (0, 1))
+        return self._plans[side]
 
-    def _computed(self, number: int) -> Tensor:
-        step, region = self._steps[number], self._regions[number]
-        if region.is_empty:
-            return self._fresh[0][:, :, :0, :0]
-        if step.convolution is not None and step.geometry is not None:
-            source = step.sources[0]
-            if self._regions[source] == self._whole[source]:
-                return step.apply(self._fresh[source])
-            read = self._values(source, step.geometry.read(region))
-            return functional.conv2d(
-                read,
-                step.convolution.weight,
-                step.convolution.bias,
-                step.convolution.stride,
-                0,
-                1,
-                step.convolution.groups,
-            )
-        return step.apply(*(self._values(source, region) for source in step.sources))
+    def _computed(self, number: int, read: _Box) -> Tensor:
+        """What all candidates reach of a step's maps; `read` is what that takes of its sources."""
+        step, convolution = self.steps[number], self.steps[number].convolution
+        if convolution is None:
+            return step.apply(*(self._values(source, read) for source in step.sources))
+        (source,) = step.sources
+        if self._is_whole(source) and self._is_whole(number):
+            return step.apply(self._fresh[source])
+        return functional.conv2d(
+            self._values(source, read),
+            convolution.weight,
+            convolution.bias,
+            convolution.stride,
+            0,
+            1,
+            convolution.groups,
+        )
 
-    def _values(self, number: int, region: Region) -> Tensor:
-        """A step's maps of the candidates in a region, which may reach into the zeros around."""
-        fresh = self._regions[number]
-        if region == fresh:
+    def _values(self, number: int, box: _Box) -> Tensor:
+        """A step's maps of the candidates in a box, which may reach into the zeros around."""
+        fresh = self._boxes[number]
+        if number not in self._known or (self._is_whole(number) and box.size == fresh.size):
             return self._fresh[number]
-        shared = region.intersection(fresh)
-        if shared == region:
-            return self._fresh[number][:, :, *region.within(fresh)]
-        values = self._known[number].at(region).clone(memory_format=torch.channels_last)
-        if not shared.is_empty:
-            changed = self._fresh[number][:, :, *shared.within(fresh)]
-            values[:, :, *shared.within(region)] = changed
-        return values
+        values = self._known[number].crop(self._of, box)
+        return _laid_over(values, box, self._fresh[number], fresh)
 
-    def _classified(self, maps: Tensor) -> Tensor:
-        logits: Tensor = self._network.head(self._network.trunk.pool(maps))
-        return logits[: self._count].float()
+    def _last(self) -> Tensor:
+        """The maps that are pooled, whole."""
+        number = len(self.steps) - 1
+        tops = torch.zeros_like(self._of)
+        return self._values(number, _Box(tops, tops, self.sizes[number]))
+
+    def _is_whole(self, number: int) -> bool:
+        return self._boxes[number].size == self.sizes[number]
 
 
-def _filled(rows: Tensor) -> Tensor:
-    """[n, ...] -> [m, ...], m the next multiple of `_ROWS`, the first row repeated."""
-    missing = -len(rows) % _ROWS
-    if missing == 0 or len(rows) == 0:
-        return rows
-    return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])])
+@dataclass(frozen=True)
+class _Box:
+    """A part of a map of one size, at a place per candidate.
+
+    Args:
+        tops, lefts: [r] int64, negative where it begins in the zeros around the map.
+        size: height and width.
+    """
+
+    tops: Tensor
+    lefts: Tensor
+    size: tuple[int, int]
+
+    def take(self, rows: Tensor) -> _Box:
+        return _Box(self.tops[rows], self.lefts[rows], self.size)
+
+    def pixels(self, images: Tensor, height: int, width: int) -> Tensor:
+        """[r * h * w] int64, numbers of its pixels in maps [n, height, width]; `images` [r]."""
+        places = torch.arange(self.size[0], device=images.device)[:, None] * width
+        places = places + torch.arange(self.size[1], device=images.device)
+        starts = (images * height + self.tops) * width + self.lefts
+        return (starts[:, None, None] + places).flatten()
+
+
+class _Stretches(NamedTuple):
+    """A stretch per step, for windows of one side at each of their places along an axis.
+
+    Args:
+        firsts: [steps, P] int64.
+        lengths: [steps].
+    """
+
+    firsts: Tensor
+    lengths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, stretches: Sequence[Stretch]) -> _Stretches:
+        return cls(
+            torch.stack([one.first for one in stretches]), tuple(s.length for s in stretches)
+        )
+
+
+class _Axis(NamedTuple):
+    """Along one axis: what every step computes, and what that reads of each of its sources."""
+
+    boxes: _Stretches
+    reads: _Stretches
+
+    @classmethod
+    def of(cls, known: Neighbourhood, axis: int, side: int) -> _Axis:
+        steps, sizes = known.steps, [size[axis] for size in known.sizes]
+        places = torch.arange(sizes[0] - side + 1, device=known.device)
+        spans = [Span(places, places + side)]
+        for number, step in enumerate(steps[1:], start=1):
+            found = [spans[source] for source in step.sources]
+            if step.geometry is not None:
+                spans.append(step.geometry.reached(found[0], axis, sizes[number]))
+            else:
+                spans.append(found[0] if len(found) == 1 else found[0].union(found[1]))
+        boxes = [
+            Stretch.around(span, size, _ENOUGH) for span, size in zip(spans, sizes, strict=True)
+        ]
+        for number in range(len(steps) - 1, 0, -1):  # what is not kept is computed as it is read
+            for source in steps[number].sources:
+                boxes[source] = boxes[source] if source in known.kept else boxes[number]
+        reads = [
+            box if step.geometry is None else step.geometry.read(box, axis)
+            for step, box in zip(steps, boxes, strict=True)
+        ]
+        return cls(_Stretches.of(boxes), _Stretches.of(reads))
+
+
+def _boxes(rows: _Stretches, columns: _Stretches, tops: Tensor, lefts: Tensor) -> list[_Box]:
+    """Per step, for windows at some of the places."""
+    sizes = zip(rows.lengths, columns.lengths, strict=True)
+    return [
+        _Box(top, left, size)
+        for top, left, size in zip(
+            rows.firsts[:, tops], columns.firsts[:, lefts], sizes, strict=True
+        )
+    ]
 
 
 @dataclass(frozen=True)
 class _Known:
-    """One step's maps of the known images inside a border of zeros, as convolutions read them."""
+    """One step's maps of the known images inside a border of zeros, as convolutions read them.
 
-    padded: Tensor
+    Args:
+        maps: [n, h + 2 border, w + 2 border, C'], contiguous.
+        border: pixels of zeros on every side.
+    """
+
+    maps: Tensor
     border: int
 
     @classmethod
     def of(cls, maps: Tensor, border: int) -> _Known:
-        padded = functional.pad(maps, (border,) * 4).contiguous(memory_format=torch.channels_last)
-        return cls(padded, border)
+        """From maps [n, C', h, w]."""
+        padded = functional.pad(maps, (border,) * 4) if border else maps
+        return cls(padded.permute(0, 2, 3, 1).contiguous(), border)
 
-    def at(self, region: Region) -> Tensor:
-        """A view of the maps in a region, which may reach into the border."""
-        top, left, bottom, right = (side + self.border for side in region)
-        return self.padded[:, :, top:bottom, left:right]
+    def inner(self) -> Tensor:
+        """[n, C', h, w], without the border."""
+        _, height, width, _ = self.maps.shape
+        rows, columns = (slice(self.border, size - self.border) for size in (height, width))
+        return self.maps[:, rows, columns].permute(0, 3, 1, 2)
+
+    def crop(self, images: Tensor, box: _Box) -> Tensor:
+        """[r, C', h, w] of a box, for images by number."""
+        _, height, width, channels = self.maps.shape
+        if box.size == (height, width):
+            return self.maps.index_select(0, images).permute(0, 3, 1, 2)
+        chosen = self._flat().index_select(0, self._moved(box).pixels(images, height, width))
+        return chosen.view(len(images), *box.size, channels).permute(0, 3, 1, 2)
+
+    def put(self, images: Tensor, box: _Box, values: Tensor) -> None:
+        """Write `values` [r, C', h, w] to a box, each image once."""
+        _, height, width, channels = self.maps.shape
+        rows = self._moved(box).pixels(images, height, width)
+        self._flat().index_copy_(0, rows, values.permute(0, 2, 3, 1).reshape(-1, channels))
 
     def take(self, rows: Tensor) -> _Known:
-        return replace(self, padded=self.padded[rows].contiguous(memory_format=torch.channels_last))
+        return _Known(self.maps[rows], self.border)
+
+    def _moved(self, box: _Box) -> _Box:
+        return _Box(box.tops + self.border, box.lefts + self.border, box.size)
+
+    def _flat(self) -> Tensor:
+        return self.maps.view(-1, self.maps.shape[3])
+
+
+def _laid_over(values: Tensor, box: _Box, fresh: Tensor, inner: _Box) -> Tensor:
+    """`values` [r, C', ...] of a box, with those of another one where that lies inside.
+
+    `values` is written to, in the memory order channels last that both have.
+    """
+    height, width = box.size
+    tops, lefts = inner.tops - box.tops, inner.lefts - box.lefts
+    rows = torch.arange(inner.size[0], device=tops.device) + tops[:, None]
+    columns = torch.arange(inner.size[1], device=tops.device) + lefts[:, None]
+    number = torch.arange(len(values), device=tops.device)[:, None, None]
+    pixels = (number * height + rows[:, :, None]) * width + columns[:, None]
+    channels = values.shape[1]
+    target = values.permute(0, 2, 3, 1).view(-1, channels)
+    source = fresh.permute(0, 2, 3, 1).reshape(-1, channels)
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
+        :, None
+    ]
+    if not inside.all():
+        target[pixels[inside]] = source[inside.flatten()]
+        return values
+    target.index_copy_(0, pixels.flatten(), source)
+    return values
+
+
+def _filled(rows: Tensor) -> Tensor:
+    """[n, ...] -> [m, ...], as many rows as a pass takes, the first one repeated.
+
+    Without a gradient four would do for whole maps; windows of few were not measured.
+    """
+    if len(rows) == 0:
+        return rows
+    missing = rows_for(len(rows), differentiated=True) - len(rows)
+    return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
 
 
 def _kept(steps: tuple[Step, ...]) -> dict[int, int]:
@@ -232,8 +357,8 @@ def _kept(steps: tuple[Step, ...]) -> dict[int, int]:
 
 
 def _agrees(network: Network, known: Neighbourhood, images: Tensor) -> bool:
-    height, width = images.shape[2:]
+    side, corner = min(images.shape[2:]), torch.zeros(1, dtype=torch.int64, device=images.device)
     with torch.no_grad():
         truth = network(images).logits
-    found = known.logits(images, (0, 0, height, width))
+    found = known.logits(images, corner, torch.stack([corner, corner], dim=1), side)
     return bool(((found - truth).abs() <= _SAME * truth.abs().max().clamp(min=1)).all())

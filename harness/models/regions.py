@@ -1,51 +1,59 @@
-"""Rectangles of maps: what a change reaches through a convolution, and what that reads."""
+"""Spans along an axis of maps: what a change reaches through a convolution, what that reads."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
-class Region(NamedTuple):
-    """Rows `top` to `bottom` and columns `left` to `right` of a map, the last ones excluded."""
+class Span(NamedTuple):
+    """Pixels `first` to `last` of an axis, the last excluded, for several places of a window.
 
-    top: int
-    left: int
-    bottom: int
-    right: int
+    Args:
+        first: [P] int64.
+        last: [P] int64; where it equals `first` the span is empty: a stride can step over a change.
+    """
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether it has no pixel: a stride can step over a change."""
-        return self.top >= self.bottom or self.left >= self.right
+    first: Tensor
+    last: Tensor
 
-    def union(self, other: Region) -> Region:
-        """The smallest region around both, of which one may be empty."""
-        if self.is_empty or other.is_empty:
-            return other if self.is_empty else self
-        return Region(
-            min(self.top, other.top),
-            min(self.left, other.left),
-            max(self.bottom, other.bottom),
-            max(self.right, other.right),
-        )
+    def union(self, other: Span) -> Span:
+        """The shortest span around both, place by place."""
+        first = torch.minimum(self.first, other.first)
+        last = torch.maximum(self.last, other.last)
+        return Span(first, last)._or(self, other)._or(other, self)
 
-    def intersection(self, other: Region) -> Region:
-        """What both have, which may be empty."""
-        return Region(
-            max(self.top, other.top),
-            max(self.left, other.left),
-            min(self.bottom, other.bottom),
-            min(self.right, other.right),
-        )
+    def _or(self, one: Span, other: Span) -> Span:
+        """`one` where the other is empty."""
+        empty = other.first >= other.last
+        return Span(*(torch.where(empty, a, b) for a, b in zip(one, self, strict=True)))
 
-    def within(self, outer: Region) -> tuple[slice, slice]:
-        """Rows and columns of this region in a tensor that holds `outer`."""
-        return (
-            slice(self.top - outer.top, self.bottom - outer.top),
-            slice(self.left - outer.left, self.right - outer.left),
-        )
+
+class Stretch(NamedTuple):
+    """Spans of one length, so that rows with different places of the window share a batch.
+
+    Args:
+        first: [P] int64.
+        length: the same for every place.
+    """
+
+    first: Tensor
+    length: int
+
+    @classmethod
+    def around(cls, span: Span, size: int, enough: float) -> Stretch:
+        """Every span of the axis lengthened to the longest one, within 0 and `size`.
+
+        Args:
+            span: what has to be inside.
+            size: of the axis.
+            enough: from this share of the axis on it is the whole axis.
+        """
+        longest = max(1, int((span.last - span.first).max()))
+        length = size if longest >= enough * size else longest
+        return cls(span.first.clamp(0, size - length), length)
 
 
 class Geometry(NamedTuple):
@@ -68,34 +76,21 @@ class Geometry(NamedTuple):
         (height, width), (down, across) = convolution.kernel_size, convolution.stride
         return cls((height, width), (down, across), (padding[0], padding[1]))
 
-    def reached(self, changed: Region, size: tuple[int, int]) -> Region:
-        """What a change of the input reaches of an output of the given height and width."""
-        rows, columns = (
-            _reached(changed[axis], changed[axis + 2], *self._axis(axis), size[axis])
-            for axis in (0, 1)
-        )
-        return Region(rows[0], columns[0], rows[1], columns[1])
+    def reached(self, changed: Span, axis: int, size: int) -> Span:
+        """What a change of the input reaches of an output of so many pixels.
 
-    def read(self, region: Region) -> Region:
-        """What of the input a region of the output reads, into the padding where that counts."""
-        rows, columns = (
-            _read(region[axis], region[axis + 2], *self._axis(axis)) for axis in (0, 1)
-        )
-        return Region(rows[0], columns[0], rows[1], columns[1])
+        An output at `o` reads from `o * stride - padding` on, `kernel` pixels.
+        """
+        kernel, stride, padding = self.kernel[axis], self.stride[axis], self.padding[axis]
+        first = -((kernel - 1 - padding - changed.first) // stride)
+        last = (changed.last - 1 + padding) // stride + 1
+        first, last = first.clamp(min=0), last.clamp(max=size)
+        is_empty = (first >= last) | (changed.first >= changed.last)
+        first = first.clamp(max=size)
+        return Span(first, torch.where(is_empty, first, last))
 
-    def _axis(self, axis: int) -> tuple[int, int, int]:
-        return self.kernel[axis], self.stride[axis], self.padding[axis]
-
-
-def _reached(
-    first: int, last: int, kernel: int, stride: int, padding: int, size: int
-) -> tuple[int, int]:
-    """An output at `o` reads from `o * stride - padding` on, `kernel` pixels."""
-    low = -((kernel - 1 - padding - first) // stride)
-    high = (last - 1 + padding) // stride + 1
-    low, high = max(low, 0), min(high, size)
-    return (low, high) if low < high else (0, 0)
-
-
-def _read(first: int, last: int, kernel: int, stride: int, padding: int) -> tuple[int, int]:
-    return first * stride - padding, (last - 1) * stride - padding + kernel
+    def read(self, stretch: Stretch, axis: int) -> Stretch:
+        """What of the input a stretch of the output reads, into the padding where that counts."""
+        stride = self.stride[axis]
+        first = stretch.first * stride - self.padding[axis]
+        return Stretch(first, (stretch.length - 1) * stride + self.kernel[axis])

@@ -323,7 +323,7 @@ def test_targets_are_the_best_wrong_classes_and_no_more_than_there_are():
 
     class Watched(Logits):
         def __call__(self, candidates, points, loss):
-            seen.append(int(points.targets))
+            seen.append(points.targets.tolist())  # of the runs that share the pass
             return super().__call__(candidates, points, loss)
 
     labels = torch.tensor([0])
@@ -331,8 +331,7 @@ def test_targets_are_the_best_wrong_classes_and_no_more_than_there_are():
         seen.clear()
         search = search_on(model, images, labels, linf("1/1000"), surface=Watched(model))
         run_attack(attack_spec("fab_t", steps=1, targets=targets), search)
-        assert seen[::2] == expected
-        assert seen[1::2] == expected
+        assert seen == [expected, expected]
 
 
 def test_the_standard_setting_costs_two_forwards_and_one_backward_per_iteration():

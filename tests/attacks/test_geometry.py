@@ -198,3 +198,40 @@ def test_the_steepest_step_gains_the_dual_norm_and_is_zero_where_the_gradient_is
     dual = gradient.flatten(1).norm(p=1 if threat.norm == "linf" else 2, dim=1)
     assert torch.allclose((step * gradient).sum(dim=(1, 2, 3)), dual, rtol=1e-5)
     assert not step[2].any()
+
+
+@pytest.mark.parametrize("threat", [linf("8/255"), l2("1/2")], ids=["linf", "l2"])
+def test_one_float_beyond_a_bound_is_outside_even_where_the_difference_is_the_smallest(threat):
+    images = pictures(2, 3, 4, 4)
+    images[0, 0, 0, 0] = 0.0  # the float below it is subnormal
+    ball = Ball.around(images, threat)
+    for bound, towards, pixel in (
+        (ball.low, -math.inf, (0, 0, 0, 0)),
+        (ball.low, -math.inf, (0, 1, 2, 3)),
+        (ball.high, math.inf, (0, 2, 3, 1)),
+    ):
+        candidate = images.clone()
+        candidate[pixel] = torch.nextafter(bound[pixel], torch.tensor(towards))
+        assert ball.contains(candidate).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_lies_in_no_ball(bad):
+    images = pictures(2, 1, 3, 3).contiguous(memory_format=torch.channels_last)
+    candidate = images.clone()
+    candidate[1, 0, 2, 1] = bad
+    assert Ball.around(images, linf("8/255")).contains(candidate).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("threat", [linf("8/255"), l2("1/2")], ids=["linf", "l2"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_distances_of_some_images_are_those_of_their_own_ball(threat, layout):
+    images, others = (pictures(6, 3, 4, 5, seed=seed) for seed in (0, 1))
+    ball = Ball.around(images.contiguous(memory_format=layout), threat)
+    chosen = torch.tensor([4, 1, 3])
+    found = ball.distance(others[chosen].contiguous(memory_format=layout), chosen)
+    flat = (others.double() - images.double()).flatten(1)
+    order = {"linf": torch.inf, "l2": 2}[threat.norm]
+    torch.testing.assert_close(found, torch.linalg.vector_norm(flat, order, dim=1)[chosen])
+    assert torch.equal(found, ball.distance(others)[chosen])
+    assert torch.equal(found, ball.take(chosen).distance(others[chosen]))

@@ -18,8 +18,10 @@ from pyautoattack.square import SquareAttack
 from test_linear_models import distances, epsilons, problem
 
 from harness.attacks.attack import attack_spec, run_attack
-from harness.attacks.square import square, window_side
+from harness.attacks.losses import LOSSES
+from harness.attacks.square import square
 from harness.attacks.square_bumps import Bumps, bump, bump_side, move_mass
+from harness.attacks.square_windows import Squares, window_side
 from harness.attacks.surfaces import Auxiliary
 from harness.evaluation.handle import Handle
 from harness.outputs import Outputs
@@ -84,6 +86,7 @@ def test_one_query_changes_one_square_window_per_image_the_same_place_for_all():
     images = torch.full((5, 3, 8, 8), 0.5)
     model = Watched(Always())
     search = search_on(model, images, torch.zeros(5, dtype=torch.long), linf("1/10"))
+    search.room = 1  # one query of an image in one pass
     run_attack(attack_spec("square", queries=40, p_init=0.1), search)
     start, *rest = model.seen  # a constant model accepts nothing: each differs from the start
     places = []
@@ -101,7 +104,7 @@ def test_one_query_changes_one_square_window_per_image_the_same_place_for_all():
 def test_what_it_keeps_never_lowers_the_loss():
     model, images, labels = standing_images()
     search = search_on(model, images, labels, linf("1/1000"))
-    losses = []
+    search.room, losses = 1, []
 
     def spy(logits, labels, targets):
         value = torch.where(labels == logits.argmax(1), -1.0, 1.0) * 0 + logits.sum(1)
@@ -129,6 +132,7 @@ def test_on_an_auxiliary_head_that_is_wrong_already_it_still_climbs():
     model = Watched(TwoHeads())
     images = torch.full((1, 1, 6, 6), 0.5)
     search = search_on(model, images, torch.tensor([0]), linf("1/10"), surface=Auxiliary(model, 0))
+    search.room = 1
     run_attack(attack_spec("square", queries=600, surface="auxiliary(0)"), search)
     reached = float(search.loss_best[0]) - 100 - 18
     assert reached > 0.95 * 3.6  # 36 pixels, each up by 1/10
@@ -141,10 +145,72 @@ def test_restarts_see_only_what_is_left_and_draw_anew():
     model = Watched(Linear(weight, torch.tensor([18.0, 0.0])))
     images = torch.cat([torch.full((2, 1, 6, 6), 0.49), torch.full((1, 1, 6, 6), 0.1)])
     search = search_on(model, images, torch.zeros(3, dtype=torch.long), linf("1/10"))
+    search.room = 1
     run_attack(attack_spec("square", queries=50, restarts=2), search)
     assert search.broken.tolist() == [True, True, False]
     assert search.looks[2] == 100
     assert not torch.equal(model.seen[0][2], model.seen[-50][0])
+
+
+def one_after_the_other(search, loss, queries, p_init):
+    """The attack as it is written: each proposal starts from what the one before left."""
+    active = search.standing()
+    squares = Squares.drawn(search, active, queries, p_init, 0)
+    best = squares.start(search.ball)
+    look = search.judge(active, best, loss)
+    value, kept = look.value, look.kept
+    _, _, height, width = best.shape
+    for query in range(queries - 1):
+        active, best, value, squares = active[kept], best[kept], value[kept], squares.take(kept)
+        ball, side = search.ball.take(active), window_side(query, p_init, height, width)
+        top, left = (
+            int(share * (size - side + 1))
+            for share, size in zip(squares.corners[query], (height, width), strict=True)
+        )
+        window = (..., slice(top, top + side), slice(left, left + side))
+        candidate = best.clone()
+        moved = best[window] + 2 * ball.epsilon * squares.colours[:, query, :, None, None]
+        candidate[window] = torch.minimum(torch.maximum(moved, ball.low[window]), ball.high[window])
+        look = search.judge(active, candidate, loss)
+        kept, better = look.kept, look.value > value
+        best = torch.where(better[:, None, None, None], candidate, best)
+        value = torch.where(better, look.value, value)
+
+
+RECORDED = ("broken", "adversarial", "first_success", "loss_start", "loss_best", "last")
+COUNTED = ("last_wrong", "nearest", "looks", "forwards", "backwards")
+
+
+@pytest.mark.parametrize("drops_broken", [True, False])
+@pytest.mark.parametrize("refuses", [False, True])
+def test_several_queries_in_one_pass_leave_what_one_after_the_other_leaves(drops_broken, refuses):
+    network, images = Handle(small_convolution(), 10), pictures(12, 3, 8, 8)
+    model, labels = Watched(network), network(images).logits.argmax(1)
+
+    def confirm(candidates):
+        """Takes back every other wrong decision, whatever else is asked at once."""
+        odd = (candidates.flatten(1).sum(1) * 1e4).long() % 2 == 1
+        logits = network(candidates).logits.clone()
+        originals = (candidates[:, None] - images).flatten(2).abs().amax(2).argmin(1)
+        logits[odd, labels[originals[odd]]] = 1e3
+        return logits
+
+    def searched(room):
+        search = search_on(model, images, labels, linf("12/255"), drops_broken=drops_broken)
+        search.room, search.confirm = room, confirm if refuses else None
+        return search
+
+    alone = searched(1)
+    one_after_the_other(alone, LOSSES["margin"], 150, 0.8)
+    assert 0 < int(alone.broken.sum()) < len(images)
+    for room in (1, 40, 64, 5000):
+        several = searched(room)
+        model.seen.clear()
+        run_attack(attack_spec("square", queries=150), several)
+        for name in (*RECORDED, *COUNTED):
+            assert torch.equal(getattr(several, name), getattr(alone, name)), (room, name)
+        if drops_broken:
+            assert (len(model.seen) == 150) if room == 1 else (len(model.seen) < 140)
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4, 5, 8, 13, 29])

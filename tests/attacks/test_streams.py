@@ -34,6 +34,18 @@ def test_draws_differ_with_every_part_of_the_key(other):
     assert not torch.isin(draw(Streams(0, "a", [0, 1, 2, 3])), other).any()
 
 
+def test_restarts_of_their_own_draw_what_each_draws_alone():
+    streams = Streams(0, "a", [10, 11, 12, 13])
+    chosen = draw(streams, torch.tensor([3, 1]), restart=torch.tensor([0, 5, 0, 2]))
+    assert torch.equal(chosen[0], draw(streams, restart=2)[3])
+    assert torch.equal(chosen[1], draw(streams, restart=5)[1])
+
+
+def test_taken_streams_are_those_of_the_images_however_often_they_are_taken():
+    taken = Streams(3, "b", [10, 11, 12]).take(torch.tensor([2, 0, 2]))
+    assert taken == Streams(3, "b", [12, 10, 12])
+
+
 def test_draws_are_independent_of_the_global_generator():
     torch.manual_seed(0)
     first = draw(Streams(0, "a", [0, 1, 2, 3]))

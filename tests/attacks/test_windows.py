@@ -41,20 +41,20 @@ class Asked:
     """`neighbourhood` that counts what it is asked."""
 
     def __init__(self):
-        self.windows, self.accepted, self.calls = [], 0, 0
+        self.sides, self.accepted, self.calls = [], 0, 0
 
     def __call__(self, images):
         self.calls += 1
         self.near = neighbourhood(NETWORK, images)
         return self
 
-    def logits(self, candidates, window):
-        self.windows.append(window)
-        return self.near.logits(candidates, window)
+    def logits(self, candidates, of, corners, side):
+        self.sides += [side] * len(candidates)
+        return self.near.logits(candidates, of, corners, side)
 
-    def accept(self, accepted):
-        self.accepted += int(accepted.sum())
-        self.near.accept(accepted)
+    def accept(self, rows):
+        self.accepted += len(rows)
+        self.near.accept(rows)
 
     def take(self, kept):
         self.near.take(kept)
@@ -93,14 +93,14 @@ def test_windows_break_the_images_that_whole_passes_break_at_the_same_query(drop
     torch.testing.assert_close(windows.loss_best, whole.loss_best, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(windows.adversarial, whole.adversarial)
     assert asked.calls == 2  # once per restart
-    assert len(asked.windows) == 2 * 149
+    assert len(asked.sides) >= int(whole.looks.sum()) - 2 * len(IMAGES)
     assert asked.accepted > 50
 
 
 def test_the_first_look_is_a_whole_pass_and_every_query_counts_as_one():
     asked = Asked()
     search = searched(attack_spec("square", queries=9), asked)
-    assert len(asked.windows) == 8
+    assert len(asked.sides) >= 8 * int((~search.broken).sum())
     assert set(search.forwards[~search.broken].tolist()) == {9}
     assert ATTACKS["square"].cost({"queries": 9, "restarts": 1}) == (9, 0)
 
@@ -109,15 +109,15 @@ def test_candidates_differ_from_the_best_image_only_in_the_window_that_is_announ
     differences = []
 
     class Looking(Asked):
-        def logits(self, candidates, window):
+        def logits(self, candidates, of, corners, side):
             known = next(iter(self.near.known().values()))
-            top, left, bottom, right = window
-            outside = torch.ones(8, 8, dtype=torch.bool)
-            outside[top:bottom, left:right] = False
-            moved = (candidates != known).any(0).any(0)
-            assert not moved[outside].any()
-            differences.append(int(moved.sum()))
-            return super().logits(candidates, window)
+            for candidate, image, (top, left) in zip(candidates, of, corners, strict=True):
+                outside = torch.ones(8, 8, dtype=torch.bool)
+                outside[top : top + side, left : left + side] = False
+                moved = (candidate != known[image]).any(0)
+                assert not moved[outside].any()
+                differences.append(int(moved.sum()))
+            return super().logits(candidates, of, corners, side)
 
     searched(attack_spec("square", queries=120), Looking())
     assert sum(differences) > 120
@@ -135,7 +135,7 @@ def test_other_surfaces_norms_and_attacks_ask_for_no_window(spec, threat, surfac
     asked = Asked()
     search = searched(spec, asked, threat, surface)
     assert int(search.looks.sum()) > 0
-    assert not asked.windows
+    assert not asked.sides
     assert asked.calls == 0
 
 
@@ -148,7 +148,7 @@ def test_a_batch_whose_maps_do_not_fit_is_judged_by_whole_passes():
 def test_a_part_of_a_search_may_use_the_windows_too():
     asked = Asked()
     searched(attack_spec("autoattack", steps=2, targets=1, queries=30), asked)
-    assert asked.windows
+    assert asked.sides
 
 
 def test_a_wrong_decision_in_a_window_breaks_only_what_the_last_word_confirms():

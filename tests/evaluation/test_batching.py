@@ -28,6 +28,7 @@ SPECS = [
     CLEAN,
     attack_spec("pgd", steps=3, restarts=2),
     attack_spec("apgd_ce", steps=4),
+    attack_spec("apgd_t", steps=3, targets=6),
     attack_spec("square", queries=12),
 ]
 GIB = 1024**3
@@ -101,8 +102,9 @@ def test_images_that_parity_couples_are_never_parted(data):
 def test_batches_stay_small_from_where_memory_ran_out():
     asked: list[int] = []
 
-    def attempt(chosen: Tensor) -> int:
+    def attempt(chosen: Tensor, rows: int) -> int:
         asked.append(len(chosen))
+        assert rows >= len(chosen)
         if len(chosen) > 40:
             raise torch.OutOfMemoryError("simulated")
         return int(chosen.sum())
@@ -114,8 +116,42 @@ def test_batches_stay_small_from_where_memory_ran_out():
     assert sum(total for _, total in done) == sum(range(250))
 
 
+def test_few_images_are_tried_again_with_smaller_passes_before_memory_counts_as_too_small():
+    asked: list[tuple[int, int]] = []
+
+    def attempt(chosen: Tensor, rows: int) -> None:
+        asked.append((len(chosen), rows))
+        if rows > 16:
+            raise torch.OutOfMemoryError("simulated")
+
+    assert len(list(in_batches(torch.arange(12), 800, attempt))) == 1
+    assert asked == [(12, 800), (12, 16)]
+
+
+@pytest.mark.parametrize(("batch_size", "most"), [(250, 96), (40, 32), (12, 16)])
+def test_runs_that_share_passes_fill_no_pass_beyond_the_batch_size_and_100_rows(
+    batch_size, most, data
+):
+    """Ten images in nine runs: all at once, 3 at a time, or one after the other; padded."""
+    sizes: list[int] = []
+
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = convolution()
+
+        def forward(self, images: Tensor) -> Tensor:
+            sizes.append(len(images))
+            return self.module(images)
+
+    job = job_of("pgd_t", steps=3, targets=9, threat=ThreatModel.parse("linf", "1/255"))
+    ten = torch.arange(COUNT) % 5 == 0
+    run(job, subject_of(Counting()), data, attackable=ten, batch_size=batch_size)
+    assert max(sizes) == most
+
+
 def test_an_error_of_another_kind_is_not_taken_for_want_of_memory():
-    def attempt(_: Tensor) -> int:
+    def attempt(*_: object) -> int:
         raise RuntimeError("something else")
 
     with pytest.raises(RuntimeError, match="something else"):
@@ -125,11 +161,11 @@ def test_an_error_of_another_kind_is_not_taken_for_want_of_memory():
 @pytest.mark.parametrize(
     ("free", "taken", "workers", "images"),
     [
-        (128 * GIB, GIB // 4, 1, SHARD),  # everything at once
+        (128 * GIB, GIB // 4, 1, 8 * SHARD),  # runs of a whole slice that share passes
         (8 * GIB, GIB, 1, 64),
         (8 * GIB, GIB, 2, 32),  # half of half of it each
         (GIB, 8 * GIB, 1, 16),  # never less than one padding
-        (GIB, 0, 1, SHARD),
+        (GIB, 0, 1, 8 * SHARD),
     ],
 )
 def test_a_batch_takes_half_of_the_memory_that_is_free(free, taken, workers, images):
@@ -147,4 +183,4 @@ def test_a_gpu_is_asked_what_a_padding_of_images_takes():
     subject = subject_of(convolution().cuda())
     images = torch.rand(20, 3, 16, 16, device="cuda")
     assert batching._taken(subject.model, images[:16]) > images[:16].nbytes
-    assert fitting(subject.model, images) == SHARD
+    assert fitting(subject.model, images) == 8 * SHARD

@@ -5,6 +5,8 @@ import torch
 from evaluated_subjects import convolution, reverse_attention_network
 from torch import nn
 
+from harness.catalogue import DEFENSES
+from harness.defense import Build
 from harness.errors import ModelError
 from harness.evaluation.handle import PADDING, Handle, as_outputs, pad
 from harness.heads.linear import Linear
@@ -83,6 +85,55 @@ def test_our_own_networks_need_a_smallest_batch_and_no_multiple_of_it(architectu
         for found, expected in zip(look(model, images[some]), whole, strict=True):
             assert torch.equal(found, expected[some])
     assert passes == [61, 16, 16, 16, 17, 19, 23, 31, 50]
+
+
+@pytest.mark.parametrize("copy", [lambda net: net, folded, lambda net: rough(folded(net))])
+@pytest.mark.parametrize("defense", ["pgd_at", "pgd_at_he", "pgd_at_mhe", "trades_ancra"])
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_without_a_gradient_few_images_of_our_own_networks_are_judged_as_many(
+    classes, defense, copy
+):
+    built, _ = DEFENSES[defense].compose({})
+    network = built.build(Build((3, 16, 16), classes, "small_preactresnet", {}, seed=0)).network
+    model = Handle(copy(network.eval()), classes, has_gate=True)
+    images, labels = torch.rand(40, 3, 16, 16), torch.arange(40) % classes
+    passes = []
+    model.module.register_forward_pre_hook(lambda _, given: passes.append(len(given[0])))
+
+    for select in (None, labels):
+        with torch.no_grad():
+            whole = model(images, select=select)
+            for first, count in ((0, 1), (3, 3), (5, 5), (9, 7), (1, 12), (8, 15), (2, 17)):
+                some = slice(first, first + count)
+                found = model(images[some], select=None if select is None else select[some])
+                for one, expected in zip(found.every_logits(), whole.every_logits(), strict=True):
+                    assert torch.equal(one, expected[some])
+    assert passes == 2 * [40, 4, 4, 8, 8, 12, 16, 17]
+
+
+def test_a_gradient_is_never_taken_of_fewer_images_than_a_padding():
+    trunk = ARCHITECTURES["small_resnet"].build((1, 8, 8), width=4)
+    network = Network(trunk, Linear().build(trunk.features, 10))
+    model, passes = Handle(network, 10), []
+    network.register_forward_pre_hook(lambda _, given: passes.append(len(given[0])))
+
+    images = torch.rand(3, 1, 8, 8)
+    model(images)
+    model(images.requires_grad_())
+    with torch.no_grad():
+        model(images)
+    assert passes == [4, PADDING, 4]
+
+
+def test_a_network_that_switches_itself_to_training_is_refused_and_switched_back():
+    trunk = ARCHITECTURES["small_resnet"].build((1, 8, 8), width=4)
+    network = Network(trunk, Linear().build(trunk.features, 10))
+    model = Handle(network, 10)
+    network.trunk.layer2[0].register_forward_hook(lambda block, *_: block.bn1.train() and None)
+
+    with pytest.raises(ModelError, match="training mode"):
+        model(torch.rand(2, 1, 8, 8))
+    assert not any(part.training for part in network.modules())
 
 
 def test_padding_adds_nothing_to_the_gradient_of_the_first_image():

@@ -129,9 +129,11 @@ def test_windows_are_under_the_time_limit_too():
     search = search_of(job, subject, NO_AIDS, images, data.labels[:4], range(4))
     nearby = search.nearby(images)
 
-    assert nearby.logits(images, (0, 0, 2, 2)).shape == (4, 10)
+    windows = torch.arange(4), torch.zeros(4, 2, dtype=torch.int64), 2
+
+    assert nearby.logits(images, *windows).shape == (4, 10)
     with time_limit(1e-9), pytest.raises(ModelError, match="time-limit"):
-        nearby.logits(images, (0, 0, 2, 2))
+        nearby.logits(images, *windows)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.heads.linear import LinearHead
 from harness.hooks.reverse_attention import ReverseAttention
@@ -11,7 +11,7 @@ from harness.models.incremental import neighbourhood
 from harness.models.network import Network, Normalisation
 from harness.models.preactresnet import PreActResNet18, SmallPreActResNet
 from harness.models.prepared import folded
-from harness.models.regions import Geometry, Region
+from harness.models.regions import Geometry, Span, Stretch
 from harness.models.resnet import ResNet18, SmallResNet
 from harness.models.wide_resnet import WideResNet
 
@@ -51,36 +51,48 @@ def close(found, truth):
     return bool(((found - truth).abs() <= bound).all())
 
 
-def changed(images, window, seed):
-    top, left, bottom, right = window
-    candidates = images.clone()
-    part = candidates[:, :, top:bottom, left:right]
-    part.copy_(torch.rand(part.shape, generator=torch.Generator().manual_seed(seed)))
-    return candidates
-
-
 def windows_of(height, width):
-    """Every size that fits, in the corners and at a few places between."""
+    """Square windows of every size that fits, in the corners and at a few places between."""
     for side in range(1, min(height, width) + 1):
         tops = sorted({0, 1, (height - side) // 2, height - side - 1, height - side})
         lefts = sorted({0, (width - side) // 2 + 1, width - side})
         for top in tops:
             for left in lefts:
                 if 0 <= top <= height - side and 0 <= left <= width - side:
-                    yield top, left, top + side, left + side
+                    yield top, left, side
+
+
+def by_side(height, width):
+    """Per side, corners [m, 2] of such windows."""
+    found = {}
+    for top, left, side in windows_of(height, width):
+        found.setdefault(side, []).append((top, left))
+    return {side: torch.tensor(corners) for side, corners in found.items()}
+
+
+def asked(images, corners, side, seed):
+    """Every image with every window changed: candidates, whose they are, corners."""
+    of = torch.arange(len(images)).repeat_interleave(len(corners))
+    places = corners.repeat(len(images), 1)
+    candidates = images[of].clone()
+    chance = torch.Generator().manual_seed(seed)
+    for candidate, (top, left) in zip(candidates, places.tolist(), strict=True):
+        part = candidate[:, top : top + side, left : left + side]
+        part.copy_(torch.rand(part.shape, generator=chance))
+    return candidates, of, places
 
 
 @each
 def test_every_window_gives_the_logits_of_a_whole_pass(name):
     network = NETWORKS[name]()
-    images = torch.rand(5, *network.trunk.shape)
+    images = torch.rand(3, *network.trunk.shape)
     near = neighbourhood(network, images)
     answers = set()
-    for number, window in enumerate(windows_of(*images.shape[2:])):
-        candidates = changed(images, window, number)
+    for side, corners in by_side(*images.shape[2:]).items():
+        candidates, of, places = asked(images, corners, side, side)
         truth = network(candidates).logits
-        assert close(near.logits(candidates, window), truth), window
-        answers.add(round(float(truth[0, 0]), 4))
+        assert close(near.logits(candidates, of, places, side), truth), side
+        answers |= {round(float(one), 4) for one in truth[:, 0]}
     assert len(answers) > 10  # the windows did change the logits
 
 
@@ -89,14 +101,16 @@ def test_a_long_walk_with_some_accepted_and_some_dropped_does_not_drift(name):
     network = NETWORKS[name]()
     images = torch.rand(12, *network.trunk.shape)
     near, chance = neighbourhood(network, images), torch.Generator().manual_seed(3)
-    windows = list(windows_of(*images.shape[2:]))
+    windows = by_side(*images.shape[2:])
     for step in range(80):
-        window = windows[int(torch.randint(len(windows), (1,), generator=chance))]
-        candidates = changed(images, window, step)
-        assert close(near.logits(candidates, window), network(candidates).logits), step
-        accepted = torch.rand(len(images), generator=chance) < 0.4
-        near.accept(accepted)
-        images = torch.where(accepted[:, None, None, None], candidates, images)
+        side = int(torch.randint(1, len(windows) + 1, (1,), generator=chance))
+        corners = windows[side][torch.randperm(len(windows[side]), generator=chance)[:3]]
+        candidates, of, places = asked(images, corners, side, step)
+        assert close(near.logits(candidates, of, places, side), network(candidates).logits), step
+        accepted = (torch.rand(len(images), generator=chance) < 0.4).nonzero()[:, 0]
+        rows = accepted * len(corners) + step % len(corners)
+        near.accept(rows)
+        images[accepted] = candidates[rows]
         if step % 20 == 10:
             kept = torch.arange(len(images)) != step % len(images)
             near.take(kept)
@@ -109,10 +123,10 @@ def test_all_kept_maps_after_a_walk_are_those_of_the_accepted_images(name):
     network = NETWORKS[name]()
     images = torch.rand(4, *network.trunk.shape)
     near = neighbourhood(network, images)
-    for step, window in enumerate(list(windows_of(*images.shape[2:]))[::7]):
-        images = changed(images, window, step)
-        near.logits(images, window)
-        near.accept(torch.ones(4, dtype=torch.bool))
+    for step, (top, left, side) in enumerate(list(windows_of(*images.shape[2:]))[::7]):
+        images, of, places = asked(images, torch.tensor([[top, left]]), side, step)
+        near.logits(images, of, places, side)
+        near.accept(torch.arange(4))
     fresh = neighbourhood(network, images)
     assert near.known().keys() == fresh.known().keys()
     for number, maps in fresh.known().items():
@@ -124,21 +138,27 @@ def test_what_was_not_accepted_is_forgotten():
     network = NETWORKS["digits"]()
     images = torch.rand(4, 1, 8, 8)
     near = neighbourhood(network, images)
-    near.logits(changed(images, (1, 1, 5, 5), 0), (1, 1, 5, 5))
-    near.accept(torch.zeros(4, dtype=torch.bool))
-    assert close(near.logits(images, (0, 0, 1, 1)), network(images).logits)
+    near.logits(*asked(images, torch.tensor([[1, 1]]), 4, 0), 4)
+    near.accept(torch.arange(0))
+    corners = torch.zeros(4, 2, dtype=torch.int64)
+    assert close(near.logits(images, torch.arange(4), corners, 1), network(images).logits)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "digits", "wide"])
-def test_the_bits_of_an_image_do_not_depend_on_its_batch_mates(name):
+def test_the_bits_of_a_candidate_do_not_depend_on_its_batch_mates(name):
     network = NETWORKS[name]()
     images = torch.rand(40, *network.trunk.shape)
-    for window in list(windows_of(*images.shape[2:]))[::9]:
-        candidates = changed(images, window, 1)
-        whole = neighbourhood(network, images).logits(candidates, window)
-        for count in (1, 3, 17):
-            alone = neighbourhood(network, images[:count]).logits(candidates[:count], window)
-            assert torch.equal(alone, whole[:count]), (window, count)
+    whole = neighbourhood(network, images)
+    for side, corners in by_side(*images.shape[2:]).items():
+        candidates, of, places = asked(images, corners[:2], side, 1)
+        found = whole.logits(candidates, of, places, side)
+        for count in (1, 3, 17, 61):
+            few = neighbourhood(network, images[: (count + 1) // 2])
+            some = few.logits(candidates[:count], of[:count], places[:count], side)
+            assert torch.equal(some, found[:count]), (side, count)
+        order = torch.randperm(len(of), generator=torch.Generator().manual_seed(0))[:50]
+        mixed = whole.logits(candidates[order], of[order], places[order], side)
+        assert torch.equal(mixed, found[order]), side
 
 
 class Attentive(SmallResNet):
@@ -180,15 +200,15 @@ def test_hooks_training_mode_and_other_modules_have_no_neighbourhood():
     assert neighbourhood(network, images) is None
 
 
-def test_too_many_images_for_the_memory_have_no_neighbourhood():
+def test_a_network_whose_maps_do_not_fit_has_no_neighbourhood():
     """It is a matter of the network, not of how many images are asked about at once."""
     images, network = torch.rand(40, 1, 8, 8), NETWORKS["digits"]()
-    sixteen = neighbourhood(network, images[:6]).bytes
-    assert sixteen > 16 * images[0].nbytes  # rows come by sixteen
-    assert neighbourhood(network, images[:17]).bytes == 2 * sixteen
+    one = neighbourhood(network, images[:1]).bytes
+    assert one > images[0].nbytes
+    assert neighbourhood(network, images[:17]).bytes == 17 * one
     for count in (1, 17, 40):
-        assert neighbourhood(network, images[:count], most_bytes=7 * sixteen) is not None
-        assert neighbourhood(network, images[:count], most_bytes=7 * sixteen - 1) is None
+        assert neighbourhood(network, images[:count], most_bytes=112 * one) is not None
+        assert neighbourhood(network, images[:count], most_bytes=112 * one - 1) is None
 
 
 def test_a_graph_that_is_not_the_networks_is_not_used(monkeypatch):
@@ -206,14 +226,22 @@ def test_what_a_change_reaches_is_what_a_convolution_of_ones_shows(kernel, strid
     nn.init.ones_(convolution.weight)
     geometry = Geometry.of(convolution)
     for side in range(max(kernel - 2 * padding, 1), 9):
-        for first in range(side):
-            for last in range(first + 1, side + 1):
-                images = torch.zeros(1, 1, side, side)
-                images[:, :, first:last, first:last] = 1
-                shown = convolution(images)[0, 0]
-                reached = geometry.reached(Region(first, first, last, last), tuple(shown.shape))
-                outside = torch.ones_like(shown, dtype=torch.bool)
-                outside[reached.top : reached.bottom, reached.left : reached.right] = False
-                assert not shown[outside].any()
-                assert bool((shown[~outside] > 0).all())
-                assert reached.is_empty == (not shown.any())
+        places = [(a, b) for a in range(side) for b in range(a, side + 1)]
+        size = convolution(torch.zeros(1, 1, side, side)).shape[2]
+        found = geometry.reached(Span(*torch.tensor(places).T), 0, size)
+        for (first, last), low, high in zip(places, *map(Tensor.tolist, found), strict=True):
+            images = torch.zeros(1, 1, side, side)
+            images[:, :, first:last, first:last] = 1
+            shown = convolution(images)[0, 0].diagonal() > 0
+            assert shown.nonzero()[:, 0].tolist() == list(range(low, high))
+            assert 0 <= low <= high <= size
+
+
+def test_spans_of_several_places_get_one_length_inside_the_axis():
+    spans = Span(torch.tensor([0, 2, 6, 3]), torch.tensor([2, 5, 8, 3]))
+    stretch = Stretch.around(spans, 8, enough=0.9)
+    assert stretch.length == 3
+    assert stretch.first.tolist() == [0, 2, 5, 3]
+    assert Stretch.around(spans, 8, enough=0.3).length == 8
+    both = spans.union(Span(torch.tensor([4, 4, 0, 4]), torch.tensor([6, 4, 0, 5])))
+    assert [one.tolist() for one in both] == [[0, 2, 6, 4], [6, 5, 8, 5]]

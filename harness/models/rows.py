@@ -1,0 +1,34 @@
+"""How many images a pass on the CPU takes, so that the bits of one do not depend on the others.
+
+Kernels follow the number of rows: a linear layer takes rows by fours and the rest with another
+kernel, its gradient needs 12, and threads cut rows into pieces of their own. Measured on every
+trunk, with 2 to 200 classes and 1 to 16 threads, for networks of our own parts.
+"""
+
+from __future__ import annotations
+
+import torch
+
+LEAST = 16
+"""From so many images on, one or two threads give an image the same bits in any company."""
+
+_UNDIFFERENTIATED = 4
+"""Fewer images need only be a multiple of this where no gradient is taken."""
+
+_FEW_THREADS = 2
+
+
+def rows_for(count: int, *, differentiated: bool) -> int:
+    """At least `count`: the fewest images that may pass at once.
+
+    Args:
+        count: images that are asked about.
+        differentiated: whether a gradient will be taken.
+    """
+    if count < LEAST:
+        return _up_to(count, LEAST if differentiated else _UNDIFFERENTIATED)
+    return count if torch.get_num_threads() <= _FEW_THREADS else _up_to(count, LEAST)
+
+
+def _up_to(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
