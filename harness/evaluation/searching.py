@@ -53,7 +53,7 @@ def search_of(
     decision inside the ball, and nothing else breaks an image. A gate that follows its own argmax
     is never searched in bfloat16: rounding makes it choose other classes, and attacks lose images
     by that (`docs/performance.md`). Queries of windows recompute what a window reaches, where the
-    copy allows it.
+    copy allows it; not on a GPU, where many small operations take longer than a whole pass.
 
     Args:
         job: what is run.
@@ -72,7 +72,7 @@ def search_of(
     if chosen is not subject:
         images = images.contiguous(memory_format=torch.channels_last)
     confirm, outside = _last_word(job, subject, chosen, labels, indices)
-    models = (subject.model, *aids.surrogates.values())
+    models, on_cpu = (subject.model, *aids.surrogates.values()), images.device.type == "cpu"
     rough = None
     if job.precision == "mixed" and chosen is not subject and not subject.capabilities.select:
         rough = _surface(job, searched(subject, "mixed", images), aids)
@@ -85,7 +85,7 @@ def search_of(
         confirm=confirm,
         confirms_outside=outside,
         rough=rough,
-        local=None if chosen is subject else partial(_watched, chosen.model.module),
+        local=partial(_watched, chosen.model.module) if chosen is not subject and on_cpu else None,
         room=1 if any(isinstance(one, RandomHandle) for one in models) else room,
     )
 

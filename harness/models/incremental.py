@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -97,10 +98,11 @@ class Neighbourhood:
         rows, columns = self._plan(side)
         self._boxes = _boxes(rows.boxes, columns.boxes, tops, lefts)
         reads = _boxes(rows.reads, columns.reads, tops, lefts)
+        covers = [all(both) for both in zip(rows.covers, columns.covers, strict=True)]
         everyone = _filled(torch.arange(count, device=of.device))
         self._fresh = [_Known.of(candidates, 0).crop(everyone, self._boxes[0])]
         for number in range(1, len(self.steps)):
-            self._fresh.append(self._computed(number, reads[number]))
+            self._fresh.append(self._computed(number, reads[number], covers[number]))
         logits: Tensor = self._network.head(self._network.trunk.pool(self._last()))
         return logits[:count].float()
 
@@ -139,16 +141,16 @@ class Neighbourhood:
             self._plans[side] = tuple(_Axis.of(self, axis, side) for axis in (0, 1))
         return self._plans[side]
 
-    def _computed(self, number: int, read: _Box) -> Tensor:
-        """What all candidates reach of a step's maps; `read` is what that takes of its sources."""
+    def _computed(self, number: int, read: _Box, covers: bool) -> Tensor:
+        """What all candidates reach of a step's maps, from what it reads of its sources."""
         step, convolution = self.steps[number], self.steps[number].convolution
         if convolution is None:
-            return step.apply(*(self._values(source, read) for source in step.sources))
+            return step.apply(*(self._values(source, read, covers) for source in step.sources))
         (source,) = step.sources
         if self._is_whole(source) and self._is_whole(number):
             return step.apply(self._fresh[source])
         return functional.conv2d(
-            self._values(source, read),
+            self._values(source, read, covers),
             convolution.weight,
             convolution.bias,
             convolution.stride,
@@ -157,19 +159,22 @@ class Neighbourhood:
             convolution.groups,
         )
 
-    def _values(self, number: int, box: _Box) -> Tensor:
-        """A step's maps of the candidates in a box, which may reach into the zeros around."""
+    def _values(self, number: int, box: _Box, covers: bool) -> Tensor:
+        """A step's maps of the candidates in a box, which may reach into the zeros around.
+
+        `covers` says that the box holds all that was computed of them.
+        """
         fresh = self._boxes[number]
         if number not in self._known or (self._is_whole(number) and box.size == fresh.size):
             return self._fresh[number]
         values = self._known[number].crop(self._of, box)
-        return _laid_over(values, box, self._fresh[number], fresh)
+        return _laid_over(values, box, self._fresh[number], fresh, covers)
 
     def _last(self) -> Tensor:
         """The maps that are pooled, whole."""
         number = len(self.steps) - 1
         tops = torch.zeros_like(self._of)
-        return self._values(number, _Box(tops, tops, self.sizes[number]))
+        return self._values(number, _Box(tops, tops, self.sizes[number]), covers=True)
 
     def _is_whole(self, number: int) -> bool:
         return self._boxes[number].size == self.sizes[number]
@@ -191,12 +196,26 @@ class _Box:
     def take(self, rows: Tensor) -> _Box:
         return _Box(self.tops[rows], self.lefts[rows], self.size)
 
+    def inside(self, height: int, width: int) -> Tensor:
+        """[r * h * w] bool, which of its pixels lie in maps of this size."""
+        rows, columns = (
+            torch.arange(count, device=first.device) + first[:, None]
+            for count, first in zip(self.size, (self.tops, self.lefts), strict=True)
+        )
+        down, across = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+        return (down[:, :, None] & across[:, None]).flatten()
+
     def pixels(self, images: Tensor, height: int, width: int) -> Tensor:
         """[r * h * w] int64, numbers of its pixels in maps [n, height, width]; `images` [r]."""
-        places = torch.arange(self.size[0], device=images.device)[:, None] * width
-        places = places + torch.arange(self.size[1], device=images.device)
         starts = (images * height + self.tops) * width + self.lefts
-        return (starts[:, None, None] + places).flatten()
+        return (starts[:, None] + _places(*self.size, width, images.device)).flatten()
+
+
+@lru_cache(maxsize=1000)
+def _places(rows: int, columns: int, width: int, device: torch.device) -> Tensor:
+    """[rows * columns] int64, numbers of the pixels of a box in a map, from its first one."""
+    first = torch.arange(rows, device=device)[:, None] * width
+    return (first + torch.arange(columns, device=device)).flatten()
 
 
 class _Stretches(NamedTuple):
@@ -218,10 +237,17 @@ class _Stretches(NamedTuple):
 
 
 class _Axis(NamedTuple):
-    """Along one axis: what every step computes, and what that reads of each of its sources."""
+    """Along one axis what is computed, for windows of one side.
+
+    Args:
+        boxes: what every step computes.
+        reads: what that reads of each of its sources.
+        covers: per step, whether that holds all that was computed of them, at every place.
+    """
 
     boxes: _Stretches
     reads: _Stretches
+    covers: tuple[bool, ...]
 
     @classmethod
     def of(cls, known: Neighbourhood, axis: int, side: int) -> _Axis:
@@ -244,7 +270,11 @@ class _Axis(NamedTuple):
             box if step.geometry is None else step.geometry.read(box, axis)
             for step, box in zip(steps, boxes, strict=True)
         ]
-        return cls(_Stretches.of(boxes), _Stretches.of(reads))
+        covers = tuple(
+            all(read.covers(boxes[source]) for source in step.sources)
+            for step, read in zip(steps, reads, strict=True)
+        )
+        return cls(_Stretches.of(boxes), _Stretches.of(reads), covers)
 
 
 def _boxes(rows: _Stretches, columns: _Stretches, tops: Tensor, lefts: Tensor) -> list[_Box]:
@@ -306,27 +336,21 @@ class _Known:
         return self.maps.view(-1, self.maps.shape[3])
 
 
-def _laid_over(values: Tensor, box: _Box, fresh: Tensor, inner: _Box) -> Tensor:
+def _laid_over(values: Tensor, box: _Box, fresh: Tensor, inner: _Box, covers: bool) -> Tensor:
     """`values` [r, C', ...] of a box, with those of another one where that lies inside.
 
     `values` is written to, in the memory order channels last that both have.
     """
-    height, width = box.size
-    tops, lefts = inner.tops - box.tops, inner.lefts - box.lefts
-    rows = torch.arange(inner.size[0], device=tops.device) + tops[:, None]
-    columns = torch.arange(inner.size[1], device=tops.device) + lefts[:, None]
-    number = torch.arange(len(values), device=tops.device)[:, None, None]
-    pixels = (number * height + rows[:, :, None]) * width + columns[:, None]
-    channels = values.shape[1]
+    (height, width), channels = box.size, values.shape[1]
     target = values.permute(0, 2, 3, 1).view(-1, channels)
     source = fresh.permute(0, 2, 3, 1).reshape(-1, channels)
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
-        :, None
-    ]
-    if not inside.all():
-        target[pixels[inside]] = source[inside.flatten()]
-        return values
-    target.index_copy_(0, pixels.flatten(), source)
+    moved = _Box(inner.tops - box.tops, inner.lefts - box.lefts, inner.size)
+    pixels = moved.pixels(torch.arange(len(values), device=moved.tops.device), height, width)
+    if covers:
+        target.index_copy_(0, pixels, source)
+    else:
+        inside = moved.inside(height, width)
+        target[pixels[inside]] = source[inside]
     return values
 
 

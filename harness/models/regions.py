@@ -42,6 +42,11 @@ class Stretch(NamedTuple):
     first: Tensor
     length: int
 
+    def covers(self, other: Stretch) -> bool:
+        """Whether the other one lies inside, at every place."""
+        before = self.first <= other.first
+        return bool((before & (other.first + other.length <= self.first + self.length)).all())
+
     @classmethod
     def around(cls, span: Span, size: int, enough: float) -> Stretch:
         """Every span of the axis lengthened to the longest one, within 0 and `size`.
