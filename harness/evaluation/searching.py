@@ -53,7 +53,7 @@ def search_of(
     decision inside the ball, and nothing else breaks an image. A gate that follows its own argmax
     is never searched in bfloat16: rounding makes it choose other classes, and attacks lose images
     by that (`docs/performance.md`). Queries of windows recompute what a window reaches, where the
-    copy allows it; not on a GPU, where many small operations take longer than a whole pass.
+    copy allows it; not on a GPU, where nobody has measured it yet.
 
     Args:
         job: what is run.
