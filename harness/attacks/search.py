@@ -233,9 +233,9 @@ class Search:
     ) -> Ahead:
         """As `judge`, for one candidate of an image after the other until one of them counts.
 
-        One counts whose value exceeds `beyond` or whose decision is wrong. Nothing is kept of the
-        candidates after it, nor are they counted: all of them were passed through the model at
-        once only because that costs less.
+        One counts whose value exceeds `beyond` or whose decision is wrong; where `beyond` is no
+        number, every one does. Nothing is kept of the candidates after it, nor are they counted:
+        all of them were passed through the model at once only because that costs less.
 
         Args:
             positions: [n].
@@ -256,7 +256,7 @@ class Search:
                 values, deployed = self.surface(tries.candidates.flatten(0, 1), points, loss)
         values, wrong = values.view(shape), ~is_right(deployed, self.labels[rows]).view(shape)
         meant = torch.arange(shape[1], device=rows.device) < tries.most[:, None]
-        counts = ((values > beyond[:, None]) | wrong) & meant
+        counts = ((values > beyond[:, None]) | beyond.isnan()[:, None] | wrong) & meant
         number = torch.where(counts.any(1), counts.int().argmax(1), tries.most - 1)
         self.looks[positions] += number
         self.forwards[positions] += number * self.surface.forwards

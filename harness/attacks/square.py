@@ -94,8 +94,9 @@ class _Climb(Generic[Proposals]):
         """Candidates [r, C, H, W] of some images and their larger values [r]."""
         if len(rows) == 0:
             return self
-        best = self.best.index_copy(0, rows, candidate)
-        return replace(self, best=best, value=self.value.index_copy(0, rows, value))
+        best, largest = self.best.clone(), self.value.clone()  # a copy by index loses the layout
+        best[rows], largest[rows] = candidate, value
+        return replace(self, best=best, value=largest)
 
     def take(self, kept: Tensor) -> _Climb[Proposals]:
         """The same for some of the images."""

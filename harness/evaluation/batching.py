@@ -54,7 +54,7 @@ def in_batches(
         chosen = positions[first : first + size]
         done = _unless_full(partial(attempt, chosen, size), last=size <= smallest)
         if done is None:
-            size = max(smallest, len(chosen) // 2 // PADDING * PADDING)
+            size = max(smallest, min(len(chosen), size // 2) // PADDING * PADDING)
             _forget()
             continue
         yield chosen, done[0]

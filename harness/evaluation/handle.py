@@ -106,10 +106,11 @@ class Handle:
 
     def _rows(self, images: Tensor) -> int:
         """How many images a pass of these takes."""
-        if self._known is None or self.padding == 1:
+        if self._known is None or self.padding != PADDING:
             return -(-len(images) // self.padding) * self.padding
+        threads = torch.get_num_threads() if images.device.type == "cpu" else 1
         differentiated = images.requires_grad and torch.is_grad_enabled()
-        return rows_for(len(images), differentiated=differentiated)
+        return rows_for(len(images), threads, differentiated=differentiated)
 
     def _cut(self, outputs: Outputs, count: int, padded: int) -> Outputs:
         for logits in outputs.every_logits():

@@ -361,7 +361,7 @@ def _filled(rows: Tensor) -> Tensor:
     """
     if len(rows) == 0:
         return rows
-    missing = rows_for(len(rows), differentiated=True) - len(rows)
+    missing = rows_for(len(rows), torch.get_num_threads(), differentiated=True) - len(rows)
     return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
 
 

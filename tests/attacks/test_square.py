@@ -213,6 +213,52 @@ def test_several_queries_in_one_pass_leave_what_one_after_the_other_leaves(drops
             assert (len(model.seen) == 150) if room == 1 else (len(model.seen) < 140)
 
 
+class Undefined:
+    """Decides by a network; its auxiliary head has no value for a third of all images."""
+
+    def __init__(self, network):
+        self.network = network
+
+    def __call__(self, images, *, select=None):
+        logits = self.network(images).logits
+        without = (images.flatten(1).double().sum(1) * 1e4).long() % 3 == 0
+        return Outputs(logits, (logits.flip(1).masked_fill(without[:, None], torch.nan),))
+
+
+def test_where_a_run_starts_without_a_value_every_query_is_recorded_too():
+    model, images = Undefined(Handle(small_convolution(), 10)), pictures(20, 3, 8, 8)
+    labels, found = model(images).logits.argmax(1), {}
+    for room in (1, 100, 1000):
+        search = search_on(model, images, labels, linf("6/255"), surface=Auxiliary(model, 0))
+        search.room = room
+        run_attack(attack_spec("square", queries=40, surface="auxiliary(0)"), search)
+        found[room] = search
+    assert 0 < int(found[1].loss_start.isnan().sum()) < len(images)
+    for name in (*RECORDED, *COUNTED):
+        expected = getattr(found[1], name)
+        for room in (100, 1000):
+            torch.testing.assert_close(
+                getattr(found[room], name), expected, rtol=0, atol=0, equal_nan=True
+            )
+
+
+def test_with_a_trace_every_query_has_a_row_of_its_own():
+    model, images, labels = standing_images()
+    search = search_on(model, images, labels, linf("1/1000"))
+    search.keeps_trace = True
+    run_attack(attack_spec("square", queries=60), search)
+    assert len(search.trace) == 60
+    assert not torch.stack(search.trace).isnan().any()
+
+
+def test_in_l2_the_best_images_keep_the_layout_of_the_images():
+    model, images, labels = standing_images()
+    images = images.contiguous(memory_format=torch.channels_last)
+    search = search_on(model, images, labels, l2("1/50"))
+    run_attack(attack_spec("square", queries=30), search)
+    assert {seen.stride() for seen in model.seen} == {images.stride()}
+
+
 @pytest.mark.parametrize("side", [1, 2, 3, 4, 5, 8, 13, 29])
 @pytest.mark.parametrize("is_turned", [False, True])
 def test_bumps_are_those_of_the_reference(side, is_turned):

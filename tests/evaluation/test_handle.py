@@ -9,6 +9,7 @@ from harness.catalogue import DEFENSES
 from harness.defense import Build
 from harness.errors import ModelError
 from harness.evaluation.handle import PADDING, Handle, as_outputs, pad
+from harness.evaluation.randomised import RandomHandle
 from harness.heads.linear import Linear
 from harness.models.architectures import ARCHITECTURES
 from harness.models.network import Network
@@ -215,3 +216,17 @@ def test_a_tensor_is_outputs_without_anything_else():
     found = as_outputs(logits)
     assert found.logits is logits
     assert (found.auxiliary, found.features, found.logit_scale) == ((), None, 1.0)
+
+
+def test_a_random_network_of_our_own_passes_no_more_rows_than_its_draws_need():
+    trunk = ARCHITECTURES["small_resnet"].build((1, 8, 8), width=4)
+    network = Network(trunk, Linear().build(trunk.features, 10))
+    model, passes = RandomHandle(network, 10), []
+    network.register_forward_pre_hook(lambda _, given: passes.append(len(given[0])))
+    model.reseed("key")
+
+    image = torch.rand(1, 1, 8, 8)
+    with torch.no_grad():
+        model(image)
+    model(image.requires_grad_())
+    assert set(passes) == {2}

@@ -1,19 +1,11 @@
 """How many images a pass takes: fewer where that changes no bit, fillers where it would."""
 
 import pytest
-import torch
 
 from harness.models.rows import rows_for
 
 
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize("number", [1, 2, 3, 16])
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
 @pytest.mark.parametrize(
     ("count", "differentiated", "few", "many"),
     [
@@ -30,8 +22,7 @@ def threads():
     ],
 )
 def test_passes_are_filled_up_as_threads_and_gradients_need(
-    number, count, differentiated, few, many, threads
+    threads, count, differentiated, few, many
 ):
-    threads(number)
-    expected = few if number <= 2 else many
-    assert rows_for(count, differentiated=differentiated) == expected
+    expected = few if threads <= 2 else many
+    assert rows_for(count, threads, differentiated=differentiated) == expected
