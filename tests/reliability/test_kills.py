@@ -10,7 +10,9 @@ import pytest
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 
-ATTACKS = "fgsm,pgd(steps=5),apgd_ce(steps=5),square(queries=10)"
+ATTACKS = "fgsm,pgd(steps=40),apgd_ce(steps=40),square(queries=200)"
+"""Long enough that most of an evaluation is attacks: kills have to meet it half way."""
+
 TRAIN = "train standard --dataset digits --epochs 12 --set width=2"
 OUTCOMES = 5 * 5
 """Of one evaluation: attacks with the clean images, shards."""
