@@ -142,17 +142,14 @@ def _run(
 ) -> None:
     """One ascent per restart and, where given, per column of `rivals` [N, T]."""
     search.judge_clean(loss, None if rivals is None else rivals[:, 0])
-    count = restarts * (1 if rivals is None else rivals.shape[1])
+    columns = [None] if rivals is None else [*rivals.T]
+    targets_of_runs = [column for column in columns for _ in range(restarts)]
     if parity:
-        _replay(search, loss, steps, [_target(rivals, run // restarts) for run in range(count)])
+        _replay(search, loss, steps, targets_of_runs)
         return
-    for runs in pooled(search, count):
+    for runs in pooled(search, len(targets_of_runs)):
         targets = None if rivals is None else runs.towards(rivals, restarts)
         _ascend(runs.search, loss, steps, _surface_start(runs), targets)
-
-
-def _target(rivals: Tensor | None, column: int) -> Tensor | None:
-    return None if rivals is None else rivals[:, column]
 
 
 def _replay(search: Search, loss: AttackLoss, steps: int, targets: Sequence[Tensor | None]) -> None:

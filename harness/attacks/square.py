@@ -151,7 +151,7 @@ def _several_at_once(
             better = (look.value > climb.value[left]).nonzero()[:, 0]
             if nearby is not None:
                 nearby.accept(better * tries.candidates.shape[1] + look.number[better])
-            found = tries.take(look.number)[better]
+            found = tries.candidates[better, look.number[better]]
             climb = climb.accept(left[better], found, look.value[better])
             if not look.kept.all():
                 kept = torch.ones_like(query, dtype=torch.bool)

@@ -69,11 +69,14 @@ class Squares:
 
     def stretches(self, queries: int, height: int, width: int) -> list[Stretch]:
         """The queries from 0 on, by the side of their windows."""
-        sides = groupby(range(queries), lambda q: window_side(q, self.p_init, height, width))
-        return [
-            Stretch(numbers[0], numbers[-1] + 1, side)
-            for side, numbers in ((side, list(members)) for side, members in sides)
-        ]
+        found, first = [], 0
+        for side, same in groupby(
+            window_side(q, self.p_init, height, width) for q in range(queries)
+        ):
+            last = first + len([*same])
+            found.append(Stretch(first, last, side))
+            first = last
+        return found
 
     def tries(
         self, ball: Ball, best: Tensor, images: Tensor, query: Tensor, stretch: Stretch, count: int

@@ -68,6 +68,8 @@ class Streams:
         return Streams(self.seed, self.attack, [self.indices[one] for one in chosen.tolist()])
 
     def _of(self, positions: Tensor, restart: Restart, purpose: str) -> Iterator[torch.Generator]:
-        restarts = restart[positions] if isinstance(restart, Tensor) else [restart] * len(positions)
+        restarts = (
+            [restart] * len(positions) if isinstance(restart, int) else restart[positions].tolist()
+        )
         for position, number in zip(positions.tolist(), restarts, strict=True):
-            yield generator(self.seed, self.attack, self.indices[position], int(number), purpose)
+            yield generator(self.seed, self.attack, self.indices[position], number, purpose)

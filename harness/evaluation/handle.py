@@ -12,7 +12,7 @@ from harness.errors import ModelError, first_line
 from harness.evaluation.patience import check_time
 from harness.identity import Capabilities
 from harness.models.network import Network
-from harness.models.rows import rows_for
+from harness.models.rows import rows_for, up_to
 from harness.outputs import Outputs, Select, Stripped
 
 PADDING = 16
@@ -107,7 +107,7 @@ class Handle:
     def _rows(self, images: Tensor) -> int:
         """How many images a pass of these takes."""
         if self._known is None or self.padding != PADDING:
-            return -(-len(images) // self.padding) * self.padding
+            return up_to(len(images), self.padding)
         threads = torch.get_num_threads() if images.device.type == "cpu" else 1
         differentiated = images.requires_grad and torch.is_grad_enabled()
         return rows_for(len(images), threads, differentiated=differentiated)

@@ -9,7 +9,7 @@ the place in the batch, in passes of any size.
 
 from __future__ import annotations
 
-LEAST = 16
+_LEAST = 16
 """From so many images on, one or two threads give an image the same bits in any company."""
 
 _UNDIFFERENTIATED = 4
@@ -26,10 +26,11 @@ def rows_for(count: int, threads: int, *, differentiated: bool) -> int:
         threads: of PyTorch on the CPU; 1 where the pass is made elsewhere.
         differentiated: whether a gradient will be taken.
     """
-    if count < LEAST:
-        return _up_to(count, LEAST if differentiated else _UNDIFFERENTIATED)
-    return count if threads <= _FEW_THREADS else _up_to(count, LEAST)
+    if count < _LEAST:
+        return up_to(count, _LEAST if differentiated else _UNDIFFERENTIATED)
+    return count if threads <= _FEW_THREADS else up_to(count, _LEAST)
 
 
-def _up_to(count: int, multiple: int) -> int:
+def up_to(count: int, multiple: int) -> int:
+    """The next multiple that is not below `count`."""
     return -(-count // multiple) * multiple
