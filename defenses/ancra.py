@@ -44,13 +44,13 @@ def ancra(
         negatives: how a negative is chosen (ANCRA, supplement): `random`, `soft_ls`, `hard_ls` or
             `easy`, attacked with `_adv` behind it.
         anchor_bn: BatchNorm mode of the anchors' own pass, `train` or `eval`; PGD-AT needs one
-            (`ancra.md` section 4).
+            (ours: the paper is silent).
         auxiliary_weight: of the mean loss of the auxiliary outputs beside that of the final one
-            (`ancra.md` section 2.4).
+            (ANCRA, code: 2, which is the paper's plain sum of three).
         hooked_blocks: how many of the last stage's last blocks are reweighted (ANCRA, section
             3.3): 2 in every published net.
         final_bn: `shared` as published, or `per_block`: who normalises after the hooked blocks of
-            a pre-activation net (`ancra.md` section 2.2).
+            a pre-activation net.
         detach_mask: whether to cut the gradient that reaches the classifier through the masks; the
             authors' code keeps it.
     """
@@ -74,7 +74,7 @@ def anc(
     """Push classes apart (zeta): each image against one of another class that imitates it.
 
     A base that never looks at clean images, such as PGD-AT, gets a pass over them for the anchors;
-    `anchor_bn=eval` keeps it from moving the running statistics (`ancra.md` section 4).
+    `anchor_bn=eval` keeps it from moving the running statistics.
 
     Args:
         base: what it is added to.
@@ -83,7 +83,7 @@ def anc(
         negatives: how a negative is chosen (ANCRA, supplement): `random`, `soft_ls`, `hard_ls` or
             `easy`, attacked with `_adv` behind it.
         anchor_bn: BatchNorm mode of the anchors' own pass, `train` or `eval`; PGD-AT needs one
-            (`ancra.md` section 4).
+            (ours: the paper is silent).
     """
     if base.negatives is not None or base.hook is not None:
         raise _both("contrast")
@@ -112,11 +112,11 @@ def ra(
     Args:
         base: what it is added to.
         auxiliary_weight: of the mean loss of the auxiliary outputs beside that of the final one
-            (`ancra.md` section 2.4).
+            (ANCRA, code: 2, which is the paper's plain sum of three).
         hooked_blocks: how many of the last stage's last blocks are reweighted (ANCRA, section
             3.3): 2 in every published net.
         final_bn: `shared` as published, or `per_block`: who normalises after the hooked blocks of
-            a pre-activation net (`ancra.md` section 2.2).
+            a pre-activation net.
         detach_mask: whether to cut the gradient that reaches the classifier through the masks; the
             authors' code keeps it.
     """

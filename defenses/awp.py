@@ -49,7 +49,7 @@ def awp(
     Args:
         base: name of the defense that it is put on, or the defense itself.
         awp_gamma: length of the move relative to each tensor's norm (AWP, section 3): 0.005 on
-            TRADES, 0.01 on PGD-AT (`baselines.md` section 8).
+            TRADES, 0.01 on PGD-AT (authors' code).
         awp_first_epoch: first epoch with a perturbation, of 200; 10 on TRADES, 0 on PGD-AT
             (authors' code).
     """

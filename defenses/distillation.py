@@ -30,10 +30,10 @@ def rkd(
 
     Args:
         base: what it is added to.
-        rkd_weight: of the cosine relation, lambda as for FRPAT (`frpat.md` section 5).
+        rkd_weight: of the cosine relation; as FRPAT's own lambda, since it states no other.
         rkd_schedule: of that weight over the epochs: `none`, `ramp` or `literal`.
-        rkd_relation: `cosine` (FRPAT, table 4) or `original`: distances and angles (`frpat.md`
-            section 5).
+        rkd_relation: `cosine` (FRPAT, table 4) or `original`: distances and angles
+            (Park et al., 2019).
         rkd_distance_weight: of the original's distances (RKD, section 4.1).
         rkd_angle_weight: of the original's angles (RKD, section 4.1).
     """
@@ -64,7 +64,7 @@ def crd(
 
     Args:
         base: what it is added to.
-        crd_weight: of both directions together (CRD, code; `frpat.md` section 5).
+        crd_weight: of both directions together (CRD, code).
         crd_negatives: drawn from the bank per image, at most the other training images.
         crd_temperature: of the scores (CRD, code: 0.07).
         crd_momentum: share of the former entry when a bank is renewed, in [0, 1].
@@ -90,7 +90,7 @@ def supcon(
 
     Args:
         base: what it is added to.
-        supcon_weight: of the contrast; ours, as no formula is public (`frpat.md` section 5).
+        supcon_weight: of the contrast; ours, as no formula is public.
         supcon_temperature: of the contrast (Khosla et al.: 0.1).
     """
     contrast = SupervisedContrast(weight=supcon_weight, temperature=supcon_temperature)

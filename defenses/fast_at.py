@@ -28,10 +28,9 @@ def fast_at(*, fast_step: float = 1.25, inner_margin: bool = False) -> Defense:
     can collapse within an epoch, which the training probe shows.
 
     Args:
-        fast_step: length of the one step as a fraction of epsilon (FastAT: 10/255 at 8/255;
-            `baselines.md` section 10).
-        inner_margin: whether the attack sees a head's margin, as the update does (`he.md` section
-            2).
+        fast_step: length of the one step as a fraction of epsilon (FastAT: 10/255 at 8/255).
+        inner_margin: whether the attack sees a head's margin, as the update does; HE's table 1
+            leaves it out.
     """
     return Defense(
         objective=CrossEntropy(on="adversarial"),

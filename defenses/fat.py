@@ -54,7 +54,7 @@ def fat(
         base: name of the defense that it is put on.
         start: of the training attack: `uniform` in the ball for PGD-AT, `normal` for TRADES.
         patience_ends: last epochs with patience 0, 1 and so on, of `patience_epochs` (authors'
-            code; `baselines.md` section 14).
+            code).
         patience_epochs: length of the authors' run; a shorter one changes at the same fractions.
         escape: deviation of the normal noise in every step, on the [0, 1] pixel scale (authors'
             code).

@@ -33,13 +33,13 @@ def frpat(
 
     Args:
         base: what it is added to.
-        relation_weight: lambda: 5 on CIFAR-10, 20 with more classes (`frpat.md` section 3).
+        relation_weight: lambda: 5 on CIFAR-10, 20 with more classes (FRPAT, table 6).
         relation_schedule: of the weight over the epochs: `none`, `ramp` from 0 to 1, or `literal`
-            as printed (`frpat.md` section 3).
+            as printed, which starts at 1.46 and so is hardly meant.
         relation_reduction: `sum` as eq. 8 prints it, `row` (over N) or `pair` (over N^2).
         shared_rho: whether the student's affinities count from the teacher's nearest distances, as
             eq. 7 prints it.
-        detach_rho: whether to cut the gradient of the nearest distances (`frpat.md` section 2.2).
+        detach_rho: whether to cut the gradient of the nearest distances; the paper is silent.
     """
     relations = FlexibleRelations(
         weight=relation_weight,

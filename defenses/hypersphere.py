@@ -38,7 +38,7 @@ def he(
         scale: s, what unit logits are multiplied by in training, in [0.1, 1000] (HE, eq. 6).
         margin: m, subtracted from the true class's logit in training only (HE, eq. 6).
         weight_norm: `divide` differentiates through the length of the class weights, `project`
-            overwrites them with unit rows as the authors' code does (`he.md` section 1).
+            overwrites them with unit rows as the authors' code does.
         inner_scale: what inner attacks and agreements multiply logits by: `s` as the authors'
             code, or `1` as the formulas (HE, table 1).
     """
@@ -64,7 +64,7 @@ def mhe(
         scale: s, what unit logits are multiplied by in training, in [0.1, 1000] (HE, eq. 6).
         margin: m, subtracted from the true class's angle logit in training only (HE, table 10).
         weight_norm: `divide` differentiates through the length of the class weights, `project`
-            overwrites them with unit rows as the authors' code does (`he.md` section 1).
+            overwrites them with unit rows as the authors' code does.
         inner_scale: what inner attacks and agreements multiply logits by: `s` as the authors'
             code, or `1` as the formulas (HE, table 1).
     """
@@ -117,7 +117,7 @@ def wn(
             ImageNet commands, since the paper gives none.
         margin: m, subtracted from the true class's logit in training only (HE, eq. 6).
         weight_norm: `divide` differentiates through the length of the class weights, `project`
-            overwrites them with unit rows as the authors' code does (`he.md` section 1).
+            overwrites them with unit rows as the authors' code does.
         inner_scale: what inner attacks and agreements multiply logits by: `s` as the authors'
             code, or `1` as the formulas (HE, table 1).
     """
@@ -141,7 +141,7 @@ def fn_wn(
         base: what it is added to.
         scale: s, what unit logits are multiplied by in training, in [0.1, 1000] (HE, eq. 6).
         weight_norm: `divide` differentiates through the length of the class weights, `project`
-            overwrites them with unit rows as the authors' code does (`he.md` section 1).
+            overwrites them with unit rows as the authors' code does.
         inner_scale: what inner attacks and agreements multiply logits by: `s` as the authors'
             code, or `1` as the formulas (HE, table 1).
     """

@@ -29,7 +29,7 @@ def lbgat(
     Args:
         base: what it is added to.
         lbgat_teacher_input: images that the teacher answers to: `clean` as in the authors' code,
-            or `adv` as FRPAT's supplement prints it (`frpat.md` section 4).
+            or `adv` as FRPAT prints it (supplement A).
         lbgat_detach: whether the teacher ignores the term (FRPAT, supplement, table 6).
     """
     objective = base.objective

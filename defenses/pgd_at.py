@@ -19,8 +19,8 @@ def pgd_at(*, start: str = "normal") -> Defense:
     """Cross-entropy on the images that PGD makes of the training images.
 
     Args:
-        start: of the training attack: `normal` around the image with deviation 0.001, or `uniform`
-            in the ball (`baselines.md` section 1).
+        start: of the training attack: `normal` around the image with deviation 0.001 (ANCRA and HE,
+            code), or `uniform` in the ball (AWP, code).
     """
     return Defense(
         objective=CrossEntropy(on="adversarial"), maximiser=Pgd(climbs="ce", start=start)

@@ -44,7 +44,7 @@ def s2o(
     Args:
         base: name of the defense that it is put on, or the defense itself.
         target_share: share of the soft targets in the cross-entropy, in [0, 1]; 0 means the
-            authors' (`baselines.md` section 12).
+            authors' (code: 0.1 on PGD-AT, 0.3 on TRADES).
         own_class_mass: of a soft target, on the label, in [0, 1] (authors' code: 0.2; 0.02 for
             CIFAR-100 with AWP).
     """

@@ -31,7 +31,7 @@ def sat(
         beta: weight of the agreement, as in TRADES.
         target_momentum: what a soft target keeps of itself at each step, in [0, 1] (algorithm 1).
         target_first_epoch: first epoch, of 100, in which targets move; a shorter run starts at the
-            same fraction (`baselines.md` section 7).
+            same fraction (SAT, code: 70).
     """
     return Defense(
         objective=SelfAdaptive(

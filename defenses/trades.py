@@ -29,7 +29,7 @@ def trades(*, beta: float = 6.0, inner: str = "kl", detach_clean: bool = False) 
     Args:
         beta: weight of the agreement (TRADES, eq. 5: 1/lambda).
         inner: what the training attack climbs: `kl` against the clean prediction, or `ce` against
-            the label as in ANCRA (`baselines.md` section 4).
+            the label as in ANCRA's code.
         detach_clean: whether to cut the gradient of the agreement's clean side; the authors' code
             keeps it.
     """

@@ -169,7 +169,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What may differ between two runs of a job without changing a bit of its outcome.
+    """How a job runs: recorded, and no part of what it is. On the CPU none of it changes a bit.
 
     Args:
         device: `cpu` or `cuda`.

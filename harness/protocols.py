@@ -286,7 +286,7 @@ def _first_gradients(target: Target) -> list[AttackSpec]:
 
 
 def _few_queries(target: Target) -> list[AttackSpec]:
-    """A guard against gradients that lead nowhere, for a tenth of what AutoAttack's costs."""
+    """A guard against gradients that lead nowhere, for a fifth of AutoAttack's queries."""
     return _in_expectation(target, [attack_spec("square", queries=1000)])
 
 
@@ -297,7 +297,7 @@ def _in_expectation(target: Target, suite: list[AttackSpec]) -> list[AttackSpec]
 
 
 def _quick_adaptive(target: Target) -> list[AttackSpec]:
-    """Every kind of surface once, with Auto-PGD and nothing else."""
+    """Most kinds of surface, by Auto-PGD once each and PGD-100 on the margin."""
     capabilities = target.capabilities
     surfaces = ["logits", *(f"auxiliary({head})" for head in range(capabilities.auxiliary))]
     surfaces += ["cosine"] * ("angular_logits" in capabilities.signs)
@@ -414,7 +414,7 @@ PROTOCOLS = {
         Protocol(
             "adaptive_quick",
             1,
-            "a reduced look: standard_quick 1, then Auto-PGD on every kind of surface",
+            "a reduced look: standard_quick 1, then Auto-PGD on most kinds of surface",
             first=_quick_standard,
             second=_quick_adaptive,
             first_stage="standard_quick-1",

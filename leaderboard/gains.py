@@ -15,6 +15,7 @@ from harness.standings.comparison import Comparison
 from harness.statistics import paired_bootstrap
 from leaderboard import wording
 from leaderboard.charts import Chart, Dot, Shape, Text
+from leaderboard.minus import minus
 
 LEVEL = 0.05
 """Of the paired test after Holm's correction."""
@@ -141,7 +142,7 @@ def _axis(span: float, height: int) -> tuple[list[Shape], list[Text]]:
 
 
 def _tick(mark: float) -> str:
-    return f"{100 * mark:+g}".replace("-", "−") if mark else "0"
+    return minus(f"{100 * mark:+g}") if mark else "0"
 
 
 def _x(difference: float, span: float) -> str:

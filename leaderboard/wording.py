@@ -21,6 +21,7 @@ from harness.standings import Rate, Standing
 from harness.standings.corruptions import Mean
 from harness.standings.row import RANKING, name_of
 from harness.threat import ThreatModel, format_fraction
+from leaderboard.minus import minus
 
 NOTHING = "–"
 """Shown where there is no number; never a zero."""
@@ -110,7 +111,7 @@ def points(difference: float) -> str:
 def signed_points(difference: float) -> str:
     """A difference of two fractions in percentage points with its sign, none on zero."""
     text = f"{100 * difference:+.1f}"
-    return "0.0" if float(text) == 0 else text.replace("-", "−")
+    return "0.0" if float(text) == 0 else minus(text)
 
 
 def count(number: int) -> str:
@@ -298,7 +299,7 @@ def number(anything: float) -> str:
     """A measured number to three digits, with a true minus; a dash where it is not finite."""
     if not math.isfinite(anything):
         return NOTHING
-    return f"{anything:.3g}".replace("-", "−")
+    return minus(f"{anything:.3g}")
 
 
 def moment(created: str) -> str:

@@ -15,6 +15,7 @@ from harness.identity import Claim
 from harness.standings.matching import is_figure
 from harness.statistics import wilson
 from leaderboard.addresses import study_page
+from leaderboard.minus import minus
 
 Claims = Sequence[Claim]
 
@@ -208,4 +209,4 @@ def _text(value: Fraction) -> str:
 
 
 def _signed(value: Fraction) -> str:
-    return f"{float(value):+.2f}".replace("-", "−")
+    return minus(f"{float(value):+.2f}")

@@ -421,9 +421,7 @@ def test_a_label_with_two_populations_has_two_vectors(bench: Bench, row: Checkpo
     assert found["robust"].sum() == 3
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     wrong=st.lists(st.booleans(), min_size=6, max_size=6),
     breaks=st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=1, max_size=3),

@@ -40,7 +40,6 @@ def test_the_interval_has_the_published_values(
     assert tuple(round(bound, digits) for bound in wilson(count, total)) == (low, high)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_the_interval_equals_the_one_of_scipy(case: tuple[int, int]) -> None:
     expected = binomtest(*case).proportion_ci(method="wilson")
@@ -78,7 +77,7 @@ def test_many_pairs_at_once_are_the_pairs_one_by_one() -> None:
         assert together[place] == mcnemar(int(first[place]), int(second[place]))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_adjusted_p_values_equal_those_of_statsmodels(p_values: list[float]) -> None:
     expected = multipletests(p_values, method="holm")[1] if p_values else []

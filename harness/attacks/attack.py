@@ -49,8 +49,9 @@ class Attack:
         needs_guides: whether it draws from training images.
         compares_classes: whether it follows the values of several classes, which a surface that
             brings its own loss does not give.
-        tolerates_bfloat16: whether it was measured to lose no image when its passes are rounded
-            to bfloat16 (`docs/performance.md`); steps by the sign of a gradient forgive that.
+        tolerates_bfloat16: whether it was measured to lose no more images than it gains when its
+            passes are rounded to bfloat16 (`docs/performance.md`); steps by the sign of a gradient
+            forgive that.
     """
 
     name: str

@@ -123,7 +123,8 @@ class Search:
         confirms_outside: whether it is asked about candidates outside the ball too.
         rough: the surface on a bfloat16 copy of the model, for attacks that lose nothing by it.
         local: answers for candidates that change one window, where only that is recomputed.
-        room: how many rows of runs (`pooling`) or queries may share a pass; changes no bit.
+        room: how many rows of runs (`pooling`) or queries may share a pass; changes no bit
+            on the CPU.
 
     Attributes:
         notes: [N] each, by name: what an attack reports about itself and nothing decides by.

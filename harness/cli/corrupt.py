@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,12 +27,7 @@ Standings = list[tuple["CorruptionCampaign", "CheckpointRecord", "CorruptionStan
 @click.option("--severities", metavar="S,T", help="Default: 1,2,3,4,5.")
 @click.option("--dataset", metavar="D", help="Test on D; with --all, only its checkpoints.")
 @options.DATA_DIR
-@click.option(
-    "--corrupted-dir",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="CIFAR-10-C's .npy files or ImageNet-C's folders; default: generate.",
-)
+@options.CORRUPTED_DIR
 @click.option("--examples", type=POSITIVE, default=1000, metavar="N", help="Default: 1000.")
 @click.option("--batch-size", type=POSITIVE, default=100, metavar="N", help="Default: 100.")
 @click.option("--workers", type=POSITIVE, metavar="N", help="Default: one per processor.")

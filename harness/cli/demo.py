@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ EXAMPLES = 200
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; default: processors.")
-@options.everywhere
+@partial(options.everywhere, db="Default: results.db in --out.")
 @click.pass_context
 def demo(
     context: click.Context,

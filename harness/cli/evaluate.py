@@ -45,7 +45,7 @@ AFTER_ADAPTIVE = ("D20", "D21")
 @options.NORM
 @options.EPSILON
 @click.option("--seed", type=options.SEED, default=0, metavar="N", help="Default: 0.")
-@click.option("--batch-size", type=POSITIVE, metavar="N", help="Default: 100; on a GPU what fits.")
+@click.option("--batch-size", type=POSITIVE, metavar="N", help="Default: 250; on a GPU what fits.")
 @click.option("--workers", type=POSITIVE, metavar="N", help="Default: one per processor.")
 @options.PRECISION
 @options.TIME_LIMIT

@@ -35,6 +35,12 @@ DATA_DIR = click.option(
     type=click.Path(path_type=Path),
     help="torchvision's files, parquet or image folder.",
 )
+CORRUPTED_DIR = click.option(
+    "--corrupted-dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="CIFAR-10-C's .npy files or ImageNet-C's folders; default: generate.",
+)
 NO_DOWNLOAD = click.option("--no-download", is_flag=True, help="Never fetch missing data.")
 NORM = click.option("--norm", metavar="NORM", help="linf or l2; default: the dataset's.")
 EPSILON = click.option("--epsilon", metavar="E", help="Such as 8/255; default: the dataset's.")
@@ -54,8 +60,8 @@ PRECISION = click.option(
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would run and how long.")
 
 
-def everywhere(command: Command) -> Command:
-    """Add --db, --device, -q, -v and --version."""
+def everywhere(command: Command, db: str = "Default: HARNESS_DB or results.db.") -> Command:
+    """Add --db (with this help), --device, -q, -v and --version."""
     for option in (
         click.version_option(__version__, prog_name="harness"),
         click.option("-v", "--verbose", is_flag=True, help="Say more."),
@@ -66,7 +72,7 @@ def everywhere(command: Command) -> Command:
             default="auto",
             help="Default: cuda if there is one.",
         ),
-        click.option("--db", metavar="URL", help="Default: HARNESS_DB or results.db."),
+        click.option("--db", metavar="URL", help=db),
     ):
         command = option(command)
     return command

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,12 +33,7 @@ _SHOWN = 10
 @click.option("--kept", is_flag=True, help="Judge the images that eval kept; attack nothing.")
 @click.option("--dataset", metavar="D", help="Only rows on D.")
 @options.DATA_DIR
-@click.option(
-    "--corrupted-dir",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Files of corrupted images; default: generate.",
-)
+@options.CORRUPTED_DIR
 @click.option("--workers", type=POSITIVE, metavar="N", help="Default: one per processor.")
 @options.TIME_LIMIT
 @options.JSON

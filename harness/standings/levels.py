@@ -1,4 +1,4 @@
-"""How well a number is founded: evidence levels E0 to E4 and the verdict of the diagnostics.
+"""How well a number is founded: evidence levels E1 to E4 and the verdict of the diagnostics.
 
 `protocol.md` section 4. A level says how hard somebody tried, never how good a defense is.
 """

@@ -230,7 +230,7 @@ WORDS += ["1", "0", "-1", "0.5", "1e999", "nan", "true", "9" * 400, "ce", "std",
 FRAGMENTS = st.sampled_from([*WORDS, "(", ")", ",", "=", " ", "\n", "\x00", "(1)", "(std)"])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.one_of(st.lists(FRAGMENTS, max_size=12).map("".join), st.text(max_size=30)))
 @example("pgd(relative_step=" + "9" * 5000 + ")")
 def test_any_text_is_an_attack_or_a_sentence(text):
@@ -242,7 +242,7 @@ def test_any_text_is_an_attack_or_a_sentence(text):
     assert len(spec.hash) == 64
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.sampled_from(list(ATTACKS)),
     st.dictionaries(

@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 import torch
 from attacked_models import l2, linf, pictures
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.attacks.geometry import Ball, floor_float, per_image_norm
@@ -65,7 +65,6 @@ def test_an_8_bit_neighbour_at_distance_8_lies_above_36_upper_bounds_by_at_most_
     assert float(excess.max()) <= 6e-8
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.floats(0, 1, width=32), min_size=1, max_size=20),
     st.fractions(0, 1, max_denominator=1000),

@@ -180,7 +180,7 @@ def test_a_long_text_is_not_repeated_whole():
         assert len(str(caught.value)) < 1000
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.sampled_from([*SURFACES, "(", ")", ":", ".", "0", "1", "12", "gated", "ab", "std", "²"]),

@@ -232,6 +232,13 @@ def test_every_setting_says_what_it_means_and_where_it_comes_from():
     assert silent == []
 
 
+def test_no_setting_cites_a_file_that_a_reader_cannot_open():
+    functions = [DEFENSES[name].function for name in DEFENSES]
+    functions += [ADDITIONS[name].apply for name in ADDITIONS]
+    said = [text for one in functions if one for text in argument_texts(one).values()]
+    assert [text for text in said if ".md" in text] == []
+
+
 def documented(first, *, second=1, third=2, fourth=3):
     """One line.
 

@@ -44,7 +44,7 @@ def test_every_level_of_every_grey_is_checked_against_the_exact_fraction():
     check_inside(clean, rounded, EIGHT)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32), st.sampled_from(["linf", "l2"]), st.sampled_from(["8/255", "1/2"]))
 def test_what_lies_inside_the_ball_lies_inside_when_rounded(seed, norm, epsilon):
     threat = ThreatModel.parse(norm, epsilon)

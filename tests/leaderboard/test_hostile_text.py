@@ -278,7 +278,7 @@ def test_no_two_names_share_a_page_on_any_file_system():
 
 
 @given(names=st.sets(st.text(max_size=90), min_size=2, max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_two_names_have_pages_of_their_own(names):
     pages = {slug(name) for name in names} | {slug(name.upper()) for name in names}
     assert len(pages) == len(names | {name.upper() for name in names})

@@ -240,7 +240,7 @@ def pages_of_rows(material: Material) -> dict[str, bytes]:
 
 
 @given(text=st.text(min_size=1, max_size=40))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_no_text_at_all_changes_the_structure_of_a_page(text):
     row, other = (standing(checkpoint=record(f"n{t}", defense=f"d{t}")) for t in (text, ""))
     found, plain = (pages_of_rows(Material(boards=[board(one)])) for one in (row, other))

@@ -41,7 +41,7 @@ def batch_of(labels, *, hook=None, steps=5, seed=1, strategy="random_adv", bn="e
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(0, 1000))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_partner_never_has_the_label_of_its_anchor(labels, seed):
     labels = torch.tensor(labels)
     partners, exists = other_class_partners(labels, stream(seed))

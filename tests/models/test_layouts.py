@@ -224,7 +224,7 @@ VALUES = st.recursive(
 EXPECTED = Net(normalises=True).state_dict()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(file=st.one_of(VALUES, st.dictionaries(KEYS, TENSORS, max_size=6)), keeps=st.booleans())
 def test_garbage_either_fits_or_is_refused(file, keeps):
     if keeps and isinstance(file, dict):

@@ -59,7 +59,7 @@ def test_a_pytorch_file_of_tensors_is_read(tmp_path, legacy):
 
 
 @given(st.integers(1, 400))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_safetensors_are_known_whatever_the_length_of_their_header(tmp_path_factory, length):
     """A header of 128 bytes starts like a pickle, one of 19,280 like a zip file."""
     path = tmp_path_factory.mktemp("weights") / "file"

@@ -84,7 +84,7 @@ def test_certain_answers_of_different_classes_give_no_nan():
 
 
 @given(st.lists(st.floats(-20, 20), min_size=8, max_size=8), st.floats(0, 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_similarity_lies_between_zero_and_one(logits, alpha):
     p, q = torch.tensor(logits, dtype=torch.float64).reshape(2, 2, 2).softmax(2)
     value = contrast(p, q, alpha)

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError
@@ -75,7 +75,6 @@ def test_without_drops_the_rate_stays():
 
 
 @given(st.lists(st.integers(1, 10**6 - 1), unique=True, max_size=5).map(sorted))
-@settings(deadline=None)
 def test_drops_are_read_as_they_are_written(drops):
     assert parse_drops(",".join(map(str, drops))) == tuple(drops)
     assert parse_drops(" , ".join(map(str, drops))) == tuple(drops)
@@ -111,7 +110,6 @@ def test_drops_that_are_no_increasing_epochs_are_refused_in_a_sentence(text):
 
 @given(st.text(max_size=12))
 @example("0\x1f")
-@settings(deadline=None)
 def test_any_text_is_drops_or_an_error_for_the_person(text):
     try:
         drops = parse_drops(text)

@@ -5,7 +5,7 @@ import math
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.store.bits import decode_columns, encode_columns, pack, unpack
@@ -24,7 +24,6 @@ def test_bytes_that_hold_another_number_of_bits_are_refused(packed: bytes, count
         unpack(packed, count)
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 12).flatmap(
         _columns := lambda n: st.dictionaries(

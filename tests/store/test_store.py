@@ -76,9 +76,7 @@ def outcomes(draw: st.DrawFn) -> Outcome:
     )
 
 
-@settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(found=st.lists(outcomes(), min_size=1, max_size=3, unique_by=lambda o: o.job))
 def test_every_outcome_comes_back_equal_after_reopening(
     found: list[Outcome],

@@ -1,7 +1,8 @@
 """Train-mode passes of one update, by defense: of the student, of the teacher.
 
 As many as the losses have distinct needs (`composition.md` section 3), with training attacks in
-evaluation mode. Every registered defense has a line here; free training counts all its replays.
+evaluation mode. Every defense that the papers print figures of has a line here; another may have
+one. Free training counts all its replays.
 """
 
 _ADVERSARIAL_ALONE = (1, 0)
