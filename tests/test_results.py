@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.catalogue import DEFENSES
 from harness.claims import claims
+from harness.cli.published import THIN
 from harness.cli.results_page import results_page
+from harness.standings.comparison import comparisons
 from harness.store.finished import is_finished
 from harness.store.store import Store
 from leaderboard.gathering import gather
@@ -35,12 +38,24 @@ def test_the_page_is_what_the_file_says(results):
     assert (HERE / "docs" / "results.md").read_text() == results_page(results)
 
 
-def test_a_site_of_its_one_board_keeps_every_paired_gain(results):
+def test_every_defense_has_a_digits_row_and_the_thin_ones_a_cifar_row(results):
+    measured = {"digits": set(), "cifar10": set()}
+    for row in comparisons(results, {}):
+        standing = row.standings[0]
+        if standing.is_adaptive:
+            measured[standing.dataset].add(row.defense)
+
+    assert measured == {"digits": set(DEFENSES), "cifar10": set(THIN)}
+
+
+@pytest.mark.parametrize("board", ["digits", "cifar10"])
+def test_a_site_of_one_board_keeps_its_paired_gains_and_no_other(results, board):
     material = gather(results)
-    assert len(material.boards) == 1
+    assert len(material.boards) == 2
     assert len(material.comparisons) > 50
-    only = material.cut_down_to(material.slug_of("digits"))
-    assert only.comparisons == list(material.comparisons)
+    ours = [one for one in material.comparisons if one.standings[0].dataset == board]
+    only = material.cut_down_to(material.slug_of(board))
+    assert only.comparisons == ours != []
 
 
 def test_no_path_of_a_machine_is_in_it():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from harness.identity import CheckpointRecord, Value
     from harness.standings.comparison import Comparison
     from harness.standings.values import Rate, Standing
     from harness.store.store import Store
@@ -61,10 +62,10 @@ def _board(row: Comparison) -> tuple[str, str, str, str]:
 def _section(board: tuple[str, str, str, str], rows: Sequence[Comparison]) -> str:
     dataset, threat, architecture, scale = board
     examples = sorted({one.examples for row in rows for one in row.standings})
-    recipe = rows[0].standings[0].checkpoint.recipe
+    record = rows[0].standings[0].checkpoint
     lines = [
         f"## {dataset}, {threat}\n",
-        f"{architecture}, scale {scale}: {recipe.get('epochs')} epochs; "
+        f"{architecture}{_width(record)}, scale {scale}: {_training(record.recipe)}; "
         f"the first {_either(examples)} test images.\n",
         f"| {' | '.join(_COLUMNS)} |",
         f"|{'---|' * len(_COLUMNS)}",
@@ -72,6 +73,18 @@ def _section(board: tuple[str, str, str, str], rows: Sequence[Comparison]) -> st
     ordered = sorted(rows, key=lambda row: -row.standings[0].robust.fraction)
     lines += [f"| {' | '.join(_cells(row))} |" for row in ordered]
     return "\n".join(lines) + "\n"
+
+
+def _width(record: CheckpointRecord) -> str:
+    width = record.architecture_settings.get("width")
+    return f" of width {width}" if width else ""
+
+
+def _training(recipe: Mapping[str, Value]) -> str:
+    """What is reduced of it; some defenses take fewer inner steps than their recipe has."""
+    told = f"{recipe.get('epochs')} epochs, at most {recipe.get('inner_steps')} inner steps"
+    precision = recipe.get("precision", "float32")
+    return told if precision == "float32" else f"{told}, trained in {precision}"
 
 
 def _cells(row: Comparison) -> list[str]:
