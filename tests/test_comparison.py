@@ -157,7 +157,7 @@ def test_the_page_has_a_line_per_defense_with_its_baseline_beside_it(store):
     assert cells[:4] == ["`trades_he`", "100.0", "75.0", "**75.0**"]
     assert cells[6:9] == ["`trades`", "50.0", "+25.0"]
     assert "## digits, linf 1/5" in page
-    assert "20 epochs; the first 8 test images" in page
+    assert "20 epochs, at most 7 inner steps; the first 8 test images" in page
     assert "Not measured yet: `alp`, " in page
     assert "`trades_he`," not in page.partition("Not measured yet")[2]
     assert "scale `smoke`" in page

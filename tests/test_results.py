@@ -48,6 +48,13 @@ def test_every_defense_has_a_digits_row_and_the_thin_ones_a_cifar_row(results):
     assert measured == {"digits": set(DEFENSES), "cifar10": set(THIN)}
 
 
+def test_the_page_says_what_is_reduced_of_each_board(results):
+    page = results_page(results)
+    trained = "10 epochs, at most 3 inner steps, trained in bfloat16; the first 100 test images."
+    assert f"resnet18 of width 16, scale smoke: {trained}" in page
+    assert "small_resnet of width 16, scale smoke: 20 epochs, at most 7 inner steps; the" in page
+
+
 @pytest.mark.parametrize("board", ["digits", "cifar10"])
 def test_a_site_of_one_board_keeps_its_paired_gains_and_no_other(results, board):
     material = gather(results)
