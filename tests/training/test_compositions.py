@@ -41,7 +41,8 @@ EVERY_DEFENSE = sorted(DEFENSES)
 
 def test_the_passes_of_every_defense_of_the_papers_are_in_the_table():
     published = {claim.defense for claim in claims()}
-    assert published & set(DEFENSES) - set(PASSES) == set(), "add these to tests/training/passes.py"
+    theirs = {name for name in DEFENSES if name in published or DEFENSES[name].additions}
+    assert theirs - set(PASSES) == set(), "add these to tests/training/passes.py"
     assert set(PASSES) - set(DEFENSES) == set(), "nothing of that name is registered"
 
 
